@@ -1,0 +1,84 @@
+"""Rows of builds: how one is found, named, and moved from a status to another."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import joinedload, selectinload
+
+from condastore.builds import (
+    ArtifactType,
+    BuildStatus,
+    build_key,
+    check_transition,
+    storage_key,
+)
+from condastore.errors import NotFound
+from condastore.tables import Build, BuildArtifact, Environment, utcnow
+
+MAX_ROW_ID = 2**63 - 1
+"""Ids beyond this can't be in the database, and would not fit its columns."""
+
+
+async def find_build(session: AsyncSession, build_id: int) -> Build:
+    """Returns a build with its specification, artifacts, environment and namespace.
+
+    Raises `NotFound`.
+    """
+    build = await session.scalar(
+        select(Build)
+        .where(Build.id == min(build_id, MAX_ROW_ID))
+        .options(
+            joinedload(Build.specification),
+            joinedload(Build.environment).joinedload(Environment.namespace),
+            selectinload(Build.build_artifacts),
+        )
+    )
+    if build is None:
+        raise NotFound("build id does not exist")
+    return build
+
+
+def key_of(build: Build) -> str:
+    """Returns the key of a build that `find_build` returned."""
+    if build.build_key_version == 3 and build.hash:
+        return build.hash
+    return build_key(
+        build.build_key_version,
+        sha256=build.specification.sha256,
+        scheduled_on=build.scheduled_on,
+        build_id=build.id,
+        name=build.specification.name,
+        namespace=build.environment.namespace.name,
+    )
+
+
+def log_key(build: Build) -> str:
+    """Returns the storage key of a build's log."""
+    return storage_key(ArtifactType.LOGS, key_of(build))
+
+
+def arn(build: Build) -> str:
+    """Returns what permissions on a build are checked against."""
+    return f"{build.environment.namespace.name}/{build.environment.name}"
+
+
+def move_build(build: Build, to: BuildStatus, info: str | None = None) -> None:
+    """Moves a build within the session that it was loaded in; `info` is for its users.
+
+    This is the only writer of a build's status. Raises `Conflict` if the transition is not legal.
+    """
+    check_transition(build.status, to)
+    build.status = to
+    build.status_info = info
+    match to:
+        case BuildStatus.QUEUED:
+            build.started_on = None
+        case BuildStatus.BUILDING:
+            build.started_on = utcnow()
+        case _:
+            build.ended_on = utcnow()
+
+
+def add_artifact(build: Build, artifact: ArtifactType, key: str) -> None:
+    """Records that an artifact exists, once."""
+    if not any(a.artifact_type == artifact and a.key == key for a in build.build_artifacts):
+        build.build_artifacts.append(BuildArtifact(artifact_type=artifact, key=key))

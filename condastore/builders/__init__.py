@@ -1,0 +1,1 @@
+"""How builds are made: child processes, and the story of a build."""

@@ -1,0 +1,121 @@
+"""The jobs for engine processes (docs/architecture.md, "The child protocol")."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from condastore import lockfile
+from condastore.builders.plan import Plan
+from condastore.channels import channel_urls, resolve_match_spec
+from condastore.configuration import CondaStore, server_platform
+from condastore.prefixes import Store
+from condastore.settings import Settings
+from condastore.specification import CondaSpecification, LockfileSpecification
+
+Record = dict[str, Any]
+FETCHES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The packages of every platform; pip packages only where a lockfile named them."""
+
+    channels: list[str]
+    packages: dict[str, list[Record]]
+    pip: list[Record]
+
+
+def solve_job(
+    config: CondaStore, store: Store, settings: Settings, specification: CondaSpecification
+) -> Record:
+    """Returns the job that turns a specification into packages."""
+    alias = settings.conda_channel_alias
+    specs = specification.match_specs
+    cuda = (specification.variables or {}).get("CONDA_OVERRIDE_CUDA")
+    return {
+        **_engine(config, settings),
+        "job": "solve",
+        "channels": channel_urls(specification.channels, specs, alias),
+        "specs": [resolve_match_spec(spec, alias) for spec in specs],
+        "platforms": list(settings.conda_solve_platforms),
+        "virtual_packages": {},
+        "cuda": None if cuda is None else str(cuda),
+        "timeout_s": settings.conda_max_solve_time,
+        "repodata_cache": str(store.repodata),
+        "repodata_ttl_s": config.repodata_ttl,
+        "flags": config.conda_flags.split(),
+    }
+
+
+def locked_solution(specification: LockfileSpecification) -> Solution:
+    """Returns what a posted lockfile says, without a solve."""
+    locked = lockfile.locked_for(specification.lockfile, server_platform())
+    channels = [channel.url for channel in specification.lockfile.metadata.channels]
+    return Solution(channels, {server_platform(): locked.records}, locked.pip)
+
+
+def build_job(config: CondaStore, store: Store, plan: Plan, solution: Solution) -> Record:
+    """Returns the job that makes a prefix."""
+    settings, specification = plan.settings, plan.specification
+    variables, specs = {}, []
+    if isinstance(specification, CondaSpecification):
+        variables = {key: str(value) for key, value in (specification.variables or {}).items()}
+        specs = specification.match_specs
+    return {
+        **_engine(config, settings),
+        "job": "build",
+        "name": specification.name,
+        "prefix": str(plan.prefix),
+        "packages_dir": str(store.packages),
+        "records": solution.packages.get(server_platform(), []),
+        "specs": specs,
+        "channels": solution.channels,
+        "variables": variables,
+        "pip": _pip(specification, solution),
+        "pip_locked": solution.pip or None,
+        "pip_only_binary": not config.pip_allow_sdists,
+        "pip_index_url": config.pip_index_url,
+        "permissions": settings.default_permissions,
+        "uid": settings.default_uid,
+        "gid": settings.default_gid,
+        "link_scripts": config.run_link_scripts,
+        "bytecode": config.compile_bytecode,
+        "fetch_concurrency": FETCHES_AT_ONCE,
+        "limits": {
+            "package_bytes": config.max_package_bytes,
+            "package_files": config.max_package_files,
+            "memory_bytes": config.max_build_memory,
+            "disk_free_bytes": config.min_free_bytes,
+        },
+    }
+
+
+def remove_job(path: Path) -> Record:
+    """Returns the job that removes a tree and counts what comes free."""
+    return {"v": 1, "job": "remove", "paths": [str(path)], "measure": True}
+
+
+def _engine(config: CondaStore, settings: Settings) -> Record:
+    command = settings.conda_command
+    bundled = command == "rattler"
+    return {
+        "v": 1,
+        "engine": "rattler" if bundled else "conda",
+        "command": None if bundled else command,
+        "credentials": config.channel_credentials,
+    }
+
+
+def _pip(
+    specification: CondaSpecification | LockfileSpecification, solution: Solution
+) -> Record | None:
+    if isinstance(specification, LockfileSpecification) or not specification.requirements:
+        return None
+    pythons = {
+        platform: record["version"]
+        for platform, records in solution.packages.items()
+        if platform != server_platform()
+        for record in records
+        if record["name"] == "python"
+    }
+    return {"requirements": specification.requirements, "python_platforms": pythons}

@@ -1,0 +1,233 @@
+"""A build, from its specification to a published environment.
+
+`Builder.run` tells the story. Each phase can be run again after a crash and gives the same
+result: what is half done has no record, and is thrown away.
+"""
+
+import asyncio
+import errno
+import logging
+from typing import Any
+
+from condastore.build_rows import add_artifact, find_build, log_key, move_build
+from condastore.builders.artifacts import MAKERS, Installed
+from condastore.builders.jobs import Solution, build_job, locked_solution, solve_job
+from condastore.builders.plan import Plan, plan_of
+from condastore.builders.process import engine
+from condastore.builders.reporter import Reporter
+from condastore.builders.solver import SolverPool
+from condastore.builds import FINAL, ArtifactType, BuildStatus, cancel_marker, storage_key
+from condastore.configuration import CondaStore
+from condastore.database import Database, uninterrupted
+from condastore.errors import BuildError, CondaStoreError
+from condastore.faults import fault
+from condastore.packages import record_packages
+from condastore.pool import Run, Stop
+from condastore.prefixes import Store
+from condastore.settings import Settings
+from condastore.specification import LockfileSpecification
+from condastore.storage import Storage
+from condastore.streams import LogHub
+from condastore.tables import utcnow
+from condastore.tasks import Claim
+
+logger = logging.getLogger(__name__)
+
+# The solver keeps its own deadline; this is for one that doesn't.
+SOLVE_GRACE_S = 5
+
+
+class Builder:
+    """Runs the tasks of kind `build`."""
+
+    def __init__(
+        self,
+        config: CondaStore,
+        defaults: Settings,
+        database: Database,
+        store: Store,
+        storage: Storage,
+        logs: LogHub,
+        solvers: SolverPool,
+    ) -> None:
+        self._config = config
+        self._defaults = defaults
+        self._database = database
+        self._store = store
+        self._storage = storage
+        self._logs = logs
+        self._solvers = solvers
+
+    async def run(self, run: Run) -> None:
+        """Builds, unless the build has ended already. A failure is recorded, not raised."""
+        try:
+            plan = await uninterrupted(self._begin(run.claim))
+        except CondaStoreError as error:
+            await self.abandon(run.claim, str(error))
+            return
+        if plan is None:
+            return
+        reporter = Reporter(self._logs.open(plan.build_id, plan.log_key))
+        try:
+            reporter.line(f"starting build of conda environment {utcnow()} UTC")
+            solution = await self._solve(plan, reporter)
+            installed = await self._install(plan, solution, reporter)
+            await uninterrupted(self._publish(plan, solution, installed, reporter))
+        except asyncio.CancelledError:
+            await self._stopped(plan, run.stop, reporter)
+            raise
+        except (CondaStoreError, OSError) as error:
+            await self._failed(plan, explain(error), reporter)
+        except Exception:
+            await self._failed(plan, "internal error; the daemon's log has more", reporter)
+            raise
+
+    async def abandon(self, claim: Claim, why: Stop | str) -> None:
+        """Ends a build that won't be run again: cancelled before it ran, or given up."""
+        async with self._database.read() as session:
+            build = await find_build(session, _build_id(claim))
+        if build.status in FINAL:
+            return
+        key = log_key(build)
+        canceled = why is Stop.CANCELED
+        text = cancel_marker(build.id) if canceled else f"build failed: {why}"
+        self._logs.open(build.id, key).append(text + "\n")
+        await self._settle(
+            build.id,
+            key,
+            BuildStatus.CANCELED if canceled else BuildStatus.FAILED,
+            None if canceled else str(why),
+        )
+
+    # The phases
+
+    async def _begin(self, claim: Claim) -> Plan | None:
+        """Moves the build to BUILDING and clears what an earlier attempt left."""
+        async with self._database.write() as session:
+            build = await find_build(session, _build_id(claim))
+            if build.status in FINAL:
+                return None
+            if build.status == BuildStatus.BUILDING:
+                move_build(build, BuildStatus.QUEUED)
+            plan = await plan_of(session, self._store, self._defaults, build)
+            move_build(build, BuildStatus.BUILDING)
+            add_artifact(build, ArtifactType.LOGS, plan.log_key)
+            if build.build_key_version == 3:
+                build.hash = plan.key
+        await asyncio.to_thread(self._store.discard, plan.prefix)
+        fault("build.begun")
+        return plan
+
+    async def _solve(self, plan: Plan, reporter: Reporter) -> Solution:
+        """Turns the specification into lists of packages; a lockfile is one already."""
+        reporter.phase("solve")
+        if isinstance(plan.specification, LockfileSpecification):
+            return locked_solution(plan.specification)
+        job = solve_job(self._config, self._store, plan.settings, plan.specification)
+        limit_s = plan.settings.conda_max_solve_time
+        try:
+            async with asyncio.timeout(limit_s + SOLVE_GRACE_S):
+                result = await self._solvers.solve(job, reporter.event)
+        except TimeoutError:
+            raise BuildError(
+                "timeout", f"the solve took longer than conda_max_solve_time ({limit_s} s)"
+            ) from None
+        fault("build.solved")
+        return Solution(job["channels"], result["packages"], [])
+
+    async def _install(self, plan: Plan, solution: Solution, reporter: Reporter) -> Installed:
+        """Makes the prefix, in a child process of its own."""
+        job = build_job(self._config, self._store, plan, solution)
+        await asyncio.to_thread(plan.prefix.parent.mkdir, parents=True, exist_ok=True)
+        async with engine(self._store.scratch) as child:
+            result: dict[str, Any] = await child.do(job, reporter.event)
+        fault("build.installed")
+        return Installed(result["packages"], result["pip"], result["size"]["bytes"])
+
+    async def _publish(
+        self, plan: Plan, solution: Solution, installed: Installed, reporter: Reporter
+    ) -> None:
+        """Stores the artifacts, records the build, and points the environment to it."""
+        reporter.phase("export")
+        artifacts = await self._store_artifacts(plan, solution, installed, reporter)
+        fault("build.stored")
+        async with self._database.write() as session:
+            build = await find_build(session, plan.build_id)
+            await record_packages(session, build.id, installed.packages)
+            build.size = installed.size_bytes
+            add_artifact(build, ArtifactType.DIRECTORY, str(plan.prefix))
+            for artifact in artifacts:
+                add_artifact(build, artifact, storage_key(artifact, plan.key))
+            move_build(build, BuildStatus.COMPLETED)
+            build.environment.current_build_id = build.id
+        fault("build.recorded")
+        if plan.link is not None:
+            await asyncio.to_thread(self._store.publish, plan.link, plan.prefix)
+        fault("build.linked")
+        reporter.line(f"build {plan.build_id} is {plan.namespace}/{plan.environment} now")
+        await self._logs.end(plan.build_id, plan.log_key, BuildStatus.COMPLETED)
+
+    async def _store_artifacts(
+        self, plan: Plan, solution: Solution, installed: Installed, reporter: Reporter
+    ) -> list[ArtifactType]:
+        """Stores what the settings ask for; one that can't be stored doesn't fail the build."""
+        stored = []
+        for artifact in set(plan.settings.build_artifacts) & set(MAKERS):
+            try:
+                text = await asyncio.to_thread(MAKERS[artifact], plan, solution, installed)
+                await self._storage.put_bytes(storage_key(artifact, plan.key), text.encode())
+                stored.append(artifact)
+            except OSError as error:
+                logger.exception("build %d: %s could not be stored", plan.build_id, artifact)
+                reporter.line(f"warning: the {artifact} could not be stored: {explain(error)}")
+        return sorted(stored)
+
+    # The other ends
+
+    async def _stopped(self, plan: Plan, why: Stop | None, reporter: Reporter) -> None:
+        match why:
+            case Stop.CANCELED:
+                reporter.line(cancel_marker(plan.build_id))
+                await self._undo(plan, BuildStatus.CANCELED)
+            case Stop.DEADLINE:
+                limit_s = self._config.max_build_time
+                await self._failed(plan, f"it took longer than {limit_s} s", reporter)
+            case _:
+                reporter.line("the daemon stops; this build goes back to the queue")
+                await self._undo(plan, BuildStatus.QUEUED)
+
+    async def _failed(self, plan: Plan, reason: str, reporter: Reporter) -> None:
+        reporter.line(f"build failed: {reason}")
+        await self._undo(plan, BuildStatus.FAILED, reason)
+
+    async def _undo(self, plan: Plan, status: BuildStatus, info: str | None = None) -> None:
+        async with self._database.read() as session:
+            build = await find_build(session, plan.build_id)
+        if build.status in FINAL:
+            # Stopped after the point of no return: the build stands.
+            await self._logs.end(plan.build_id, plan.log_key, build.status)
+            return
+        await asyncio.to_thread(self._store.discard, plan.prefix)
+        await self._settle(plan.build_id, plan.log_key, status, info)
+
+    async def _settle(
+        self, build_id: int, key: str, status: BuildStatus, info: str | None = None
+    ) -> None:
+        async with self._database.write() as session:
+            build = await find_build(session, build_id)
+            move_build(build, status, info)
+            add_artifact(build, ArtifactType.LOGS, key)
+        if status in FINAL:
+            await self._logs.end(build_id, key, status)
+
+
+def explain(error: Exception) -> str:
+    """Returns what a user should read about a failure."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"there is no space left on the disk ({error.strerror}); delete builds and try again"
+    return str(error)
+
+
+def _build_id(claim: Claim) -> int:
+    assert claim.build_id is not None
+    return claim.build_id

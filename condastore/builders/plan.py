@@ -1,0 +1,55 @@
+"""What is to be built, read once at the start of a build."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from condastore.build_rows import key_of, log_key
+from condastore.prefixes import Store
+from condastore.setting_rows import load_settings
+from condastore.settings import Settings
+from condastore.specification import Specification, from_stored
+from condastore.tables import Build
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A build's specification, its settings, and the places of what it makes."""
+
+    build_id: int
+    key: str
+    log_key: str
+    namespace: str
+    environment: str
+    specification: Specification
+    sha256: str
+    """Of the specification."""
+    settings: Settings
+    prefix: Path
+    link: Path | None
+    """The environment's symbolic link; None where builds have none (key version 3)."""
+
+
+async def plan_of(session: AsyncSession, store: Store, defaults: Settings, build: Build) -> Plan:
+    """Returns the plan of a build that `find_build` returned.
+
+    Raises `BuildError` if its prefix would be too long.
+    """
+    namespace, environment = build.environment.namespace.name, build.environment.name
+    key = key_of(build)
+    versioned = build.build_key_version
+    return Plan(
+        build_id=build.id,
+        key=key,
+        log_key=log_key(build),
+        namespace=namespace,
+        environment=environment,
+        specification=from_stored(
+            build.specification.spec, is_lockfile=build.specification.is_lockfile
+        ),
+        sha256=build.specification.sha256,
+        settings=await load_settings(session, defaults, namespace, environment),
+        prefix=store.prefix(namespace, versioned, key),
+        link=None if versioned == 3 else store.environment_link(namespace, environment),
+    )

@@ -1,0 +1,181 @@
+"""Switching environments between builds, and taking away what was deleted.
+
+A prefix goes to the trash by a rename and is then removed by a child process, which counts the
+bytes that come free. Rows go last, so that whatever a crash interrupts is done again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import joinedload, selectinload
+
+from condastore.build_rows import find_build
+from condastore.builders.jobs import remove_job
+from condastore.builders.process import Event, engine
+from condastore.builds import FINAL, ArtifactType
+from condastore.database import Database
+from condastore.faults import fault
+from condastore.pool import Retry, Run, Stop
+from condastore.prefixes import Store
+from condastore.settings import Settings
+from condastore.storage import Storage
+from condastore.tables import Build, BuildArtifact, Environment, Namespace
+from condastore.tasks import Claim
+
+logger = logging.getLogger(__name__)
+
+
+class Remover:
+    """Runs the housekeeping tasks."""
+
+    def __init__(
+        self, defaults: Settings, database: Database, store: Store, storage: Storage
+    ) -> None:
+        self._defaults = defaults
+        self._database = database
+        self._store = store
+        self._storage = storage
+
+    async def update_environment(self, run: Run) -> None:
+        """Points an environment's link to its current build."""
+        async with self._database.read() as session:
+            environment = await session.scalar(
+                _environments().where(Environment.id == run.claim.payload["environment_id"])
+            )
+            current = environment and environment.current_build_id
+            build = await find_build(session, current) if current else None
+        if environment is not None and build is not None:
+            await self._point(environment, build)
+
+    async def delete_build(self, run: Run) -> dict[str, Any]:
+        """Removes a build's files; its row stays, and says what came free."""
+        assert run.claim.build_id is not None
+        async with self._database.read() as session:
+            build = await find_build(session, run.claim.build_id)
+            current_id = build.environment.current_build_id
+            current = await find_build(session, current_id) if current_id else build
+        if build.environment.deleted_on is None:
+            await self._point(build.environment, current)
+        kept = set(self._defaults.build_artifacts_kept_on_deletion)
+        freed = await self._remove_files(build, kept)
+        async with self._database.write() as session:
+            await session.execute(
+                delete(BuildArtifact).where(
+                    BuildArtifact.build_id == build.id, BuildArtifact.artifact_type.not_in(kept)
+                )
+            )
+            await session.execute(
+                update(Build)
+                .where(Build.id == build.id)
+                .values(size=0, status_info=f"deleted; {freed} bytes came free")
+            )
+        return {"freed_bytes": freed}
+
+    async def delete_environment(self, run: Run) -> dict[str, Any]:
+        """Removes an environment: links, files, rows."""
+        wanted = Environment.id == run.claim.payload["environment_id"]
+        return {"freed_bytes": await self._remove_environments(wanted)}
+
+    async def delete_namespace(self, run: Run) -> dict[str, Any]:
+        """Removes a namespace with all its environments."""
+        namespace_id = run.claim.payload["namespace_id"]
+        freed = await self._remove_environments(Environment.namespace_id == namespace_id)
+        async with self._database.write() as session:
+            await session.execute(delete(Namespace).where(Namespace.id == namespace_id))
+        return {"freed_bytes": freed}
+
+    async def empty_trash(self, _: Run) -> dict[str, Any]:
+        """Removes what daemons before this one left in the trash."""
+        paths = await asyncio.to_thread(lambda: list(self._store.trash.iterdir()))
+        return {"freed_bytes": sum([await self._remove_tree(path) for path in paths])}
+
+    async def abandon(self, claim: Claim, why: Stop | str) -> None:
+        """What could not be removed stays marked as deleted; the operator reads why."""
+        logger.error("%s task %d was given up: %s", claim.kind, claim.id, why)
+
+    async def _point(self, environment: Environment, build: Build) -> None:
+        if build.build_key_version == 3:
+            return
+        link = self._store.environment_link(environment.namespace.name, environment.name)
+        prefix = _prefix(build)
+        if prefix is not None and build.deleted_on is None:
+            await asyncio.to_thread(self._store.publish, link, prefix)
+        else:
+            await asyncio.to_thread(self._store.unpublish, link)
+
+    async def _remove_environments(self, wanted: Any) -> int:
+        async with self._database.read() as session:
+            environments = (await session.scalars(_environments().where(wanted))).all()
+            builds = await _builds_of(session, environments)
+        if any(build.status not in FINAL for build in builds):
+            raise Retry("a build is still running")
+        for environment in environments:
+            link = self._store.environment_link(environment.namespace.name, environment.name)
+            await asyncio.to_thread(self._store.unpublish, link)
+        freed = 0
+        for build in builds:
+            freed += await self._remove_files(build, set())
+        fault("remove.files_gone")
+        await self._forget(environments)
+        return freed
+
+    async def _forget(self, environments: Sequence[Environment]) -> None:
+        ids = [environment.id for environment in environments]
+        async with self._database.write() as session:
+            await session.execute(
+                update(Environment).where(Environment.id.in_(ids)).values(current_build_id=None)
+            )
+            await session.execute(delete(Build).where(Build.environment_id.in_(ids)))
+            await session.execute(delete(Environment).where(Environment.id.in_(ids)))
+        for environment in environments:
+            logger.info("environment %s is gone", environment.name)
+
+    async def _remove_files(self, build: Build, kept: set[ArtifactType]) -> int:
+        """Removes a build's prefix and artifacts; returns the bytes that came free."""
+        freed = 0
+        prefix = _prefix(build)
+        discarded = await asyncio.to_thread(self._store.discard, prefix) if prefix else None
+        fault("remove.discarded")
+        if discarded is not None:
+            freed += await self._remove_tree(discarded)
+        for artifact in build.build_artifacts:
+            if artifact.artifact_type not in kept | {ArtifactType.DIRECTORY}:
+                freed += await self._storage.delete(artifact.key)
+        logger.info("build %d is deleted; %d bytes came free", build.id, freed)
+        return freed
+
+    async def _remove_tree(self, path: Path) -> int:
+        async with engine(self._store.scratch) as child:
+            result = await child.do(remove_job(path), _ignore)
+        freed: int = result["freed_bytes"]
+        return freed
+
+
+def _environments() -> Any:
+    return select(Environment).options(joinedload(Environment.namespace))
+
+
+async def _builds_of(session: AsyncSession, environments: Sequence[Environment]) -> Sequence[Build]:
+    query = (
+        select(Build)
+        .where(Build.environment_id.in_([environment.id for environment in environments]))
+        .options(selectinload(Build.build_artifacts))
+    )
+    return (await session.scalars(query)).all()
+
+
+def _prefix(build: Build) -> Path | None:
+    """Returns where a completed build's prefix is recorded to be."""
+    for artifact in build.build_artifacts:
+        if artifact.artifact_type == ArtifactType.DIRECTORY:
+            return Path(artifact.key)
+    return None
+
+
+async def _ignore(_: Event) -> None:
+    pass

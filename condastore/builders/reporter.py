@@ -1,0 +1,58 @@
+"""What a build tells: the events of its children become its log and its progress."""
+
+import time
+from typing import Any
+
+from condastore.builders.process import Event
+from condastore.faults import fault
+from condastore.streams import BuildLog
+
+
+class Reporter:
+    """Writes one build's log."""
+
+    def __init__(self, log: BuildLog) -> None:
+        self._log = log
+        self._phase_began = time.monotonic()
+
+    def line(self, text: str) -> None:
+        """Adds a line of the daemon's own."""
+        self._log.append(text + "\n")
+
+    def phase(self, phase: str) -> None:
+        """Says that a phase begins."""
+        fault(f"phase.{phase}")
+        self._phase_began = time.monotonic()
+        self._log.happened({"event": "phase", "phase": phase})
+
+    async def event(self, event: Event) -> None:
+        """Takes an event of a child; waits while the log's file is far behind."""
+        match event["t"]:
+            case "log":
+                self._log.append(_prefixed(event["text"], event.get("step", "")))
+                await self._log.drain()
+            case "phase":
+                self.phase(event["phase"])
+            case "progress":
+                self._log.happened(self._progress(event))
+
+    def _progress(self, event: Event) -> dict[str, Any]:
+        done, total = event["done"], event["total"]
+        if event["bytes_total"]:
+            done, total = event["bytes"], event["bytes_total"]
+        elapsed = time.monotonic() - self._phase_began
+        return {
+            "event": "progress",
+            "phase": event["phase"],
+            "done": event["done"],
+            "total": event["total"],
+            "bytes": event["bytes"],
+            "bytes_total": event["bytes_total"],
+            "eta_s": round(elapsed / done * (total - done), 1) if done else None,
+        }
+
+
+def _prefixed(text: str, step: str) -> str:
+    """Returns whole lines, each with the name of the step that they come from."""
+    prefix = f"{step}: " if step else ""
+    return "".join(f"{prefix}{line}\n" for line in text.rstrip("\n").split("\n"))

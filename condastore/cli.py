@@ -1,0 +1,97 @@
+"""The command line: `condastore serve`, `condastore config`, `condastore token`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from traitlets.config import Configurable
+
+from condastore import __version__
+from condastore.auth import AdminToken, keep_secret
+from condastore.configuration import AuthenticationBackend, CondaStore
+from condastore.errors import ConfigurationError
+
+HELP = """\
+condastore builds, versions and serves conda environments.
+
+  condastore serve [--config=FILE] [--port=N] [--data=DIR] [--Class.trait=value ...]
+      Start the daemon; `condastore serve --help-all` lists every setting.
+  condastore config
+      Print a complete configuration file, with every setting commented out.
+  condastore token [--config=FILE] [--data=DIR]
+      Print the admin token, which requests that change something must carry.
+  condastore --version
+"""
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Runs the daemon."""
+    from condastore.daemon import CondaStoreServer
+
+    app = CondaStoreServer.instance()
+    app.initialize(list(arguments))
+    app.start()
+    return 0
+
+
+def config(arguments: Sequence[str]) -> int:
+    """Prints the configuration file."""
+    del arguments
+    from condastore.daemon import CondaStoreServer
+
+    sys.stdout.write(configuration_file(CondaStoreServer.classes, CondaStoreServer))
+    return 0
+
+
+def token(arguments: Sequence[str]) -> int:
+    """Prints the admin token."""
+    from condastore.daemon import CondaStoreServer
+
+    app = CondaStoreServer.instance()
+    app.initialize(list(arguments))
+    backend = AuthenticationBackend(parent=app)
+    data = Path(CondaStore(parent=app).data_directory)
+    print(AdminToken(backend.secret or keep_secret(data / "secret")).text)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "serve": serve,
+    "config": config,
+    "token": token,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status."""
+    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if command in ("-V", "--version"):
+        print(f"condastore {__version__}")
+        return 0
+    if command not in COMMANDS:
+        print(f"condastore: there is no command {command!r}\n\n{HELP}", end="", file=sys.stderr)
+        return 2
+    try:
+        return COMMANDS[command](rest)
+    except ConfigurationError as error:
+        print(f"condastore: {error}", file=sys.stderr)
+        return 1
+
+
+def configuration_file(classes: Sequence[type[Configurable]], app: type[Configurable]) -> str:
+    """Returns every setting with its help and default, as a file that can be executed."""
+    sections = [section.class_config_section([]) for section in (app, *classes)]
+    return "\n".join(
+        [
+            "# Configuration of condastore. Start it with: condastore serve --config=FILE",
+            "#",
+            "# Remove the # before a line to change a setting.",
+            "",
+            'c = get_config()  # noqa: F821 - what "condastore serve" provides',
+            "",
+            *sections,
+        ]
+    )

@@ -1,0 +1,353 @@
+"""What an operator can set, as traitlets classes with the names that conda-store uses (rest-api §14).
+
+A default that depends on the machine or on another trait is computed; its help says how.
+"""
+
+import os
+import platform as machine
+import sys
+from pathlib import Path
+from typing import Any
+
+import traitlets
+from platformdirs import user_data_path
+from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, default, validate
+from traitlets.config import LoggingConfigurable
+
+from condastore.builds import ArtifactType
+
+MIB = 1024**2
+GIB = 1024**3
+
+_SUBDIRS = {
+    ("linux", "x86_64"): "linux-64",
+    ("linux", "aarch64"): "linux-aarch64",
+    ("linux", "ppc64le"): "linux-ppc64le",
+    ("darwin", "x86_64"): "osx-64",
+    ("darwin", "arm64"): "osx-arm64",
+}
+
+
+def server_platform() -> str:
+    """Returns the conda subdir of this machine, such as `linux-64`."""
+    key = (sys.platform, machine.machine())
+    if key not in _SUBDIRS:
+        raise TraitError(f"condastore does not run on {key[0]} {key[1]}")
+    return _SUBDIRS[key]
+
+
+class CondaStore(LoggingConfigurable):
+    """Where things are kept, and how environments are solved and built."""
+
+    # Places
+
+    data_directory = Unicode(
+        help="""Directory of the database, logs, artifacts and the secret. Default: the user's
+        data directory for `condastore`, such as `~/.local/share/condastore`.""",
+    ).tag(config=True)
+
+    store_directory = Unicode(
+        help="""Directory of the built environments and of the package store, which must share one
+        file system so that packages can be hard-linked. Default: `{data_directory}/state`.""",
+    ).tag(config=True)
+
+    build_directory = Unicode(
+        "{store_directory}/{namespace}",
+        help="Template of the directory that holds a build's prefix. Keys: store_directory, namespace.",
+    ).tag(config=True)
+
+    environment_directory = Unicode(
+        "{store_directory}/{namespace}/envs/{name}",
+        help="""Template of the symbolic link that points to an environment's current build. Keys:
+        store_directory, namespace, name.""",
+    ).tag(config=True)
+
+    build_key_version = Integer(
+        2,
+        min=1,
+        max=3,
+        help="""Form of the build keys: 1 (full hash and time), 2 (short hash and seconds), or
+        3 (32 hexadecimal digits; no namespace in the path and no environment link).""",
+    ).tag(config=True)
+
+    database_url = Unicode(
+        help="SQLAlchemy URL of the database. Default: `sqlite:///{data_directory}/condastore.sqlite`.",
+    ).tag(config=True)
+
+    upgrade_db = Bool(True, help="Bring the database's schema up to date at start.").tag(
+        config=True
+    )
+
+    storage_class = traitlets.Type(
+        "condastore.storage.LocalStorage",
+        klass="condastore.storage.Storage",
+        help="Where artifacts are kept: a class or its import path.",
+    ).tag(config=True)
+
+    storage_threshold = Integer(
+        5 * GIB,
+        help="Bytes that must be free on the store's file system to create or update an environment.",
+    ).tag(config=True)
+
+    # Engine
+
+    conda_command = Unicode(
+        "rattler",
+        help="""What solves and installs: `rattler`, the bundled engine, or the name or path of
+        `conda`, `mamba` or `micromamba`.""",
+    ).tag(config=True)
+
+    conda_flags = Unicode(
+        "--strict-channel-priority", help="Extra arguments for an external conda command's solve."
+    ).tag(config=True)
+
+    conda_max_solve_time = Integer(300, help="Seconds that one solve may take.").tag(config=True)
+
+    conda_solve_platforms = List(
+        Unicode(),
+        help="Platforms that a lockfile covers. Default: the server's own.",
+    ).tag(config=True)
+
+    conda_platforms = List(
+        Unicode(),
+        help="Platforms of which channels are indexed. Default: the server's own and `noarch`.",
+    ).tag(config=True)
+
+    conda_channel_alias = Unicode(
+        "https://conda.anaconda.org", help="URL before a channel that is given by its bare name."
+    ).tag(config=True)
+
+    conda_default_channels = List(
+        Unicode(), ["conda-forge"], help="Channels of a specification that names none."
+    ).tag(config=True)
+
+    conda_allowed_channels = List(
+        Unicode(), help="Channels that a specification may name; empty allows all."
+    ).tag(config=True)
+
+    conda_indexed_channels = List(
+        Unicode(),
+        ["main", "conda-forge", "https://repo.anaconda.com/pkgs/main"],
+        help="Channels whose packages can be searched.",
+    ).tag(config=True)
+
+    conda_default_packages = List(
+        Unicode(), help="Dependencies of a specification that names none."
+    ).tag(config=True)
+
+    conda_required_packages = List(
+        Unicode(), help="Package names that every specification must contain."
+    ).tag(config=True)
+
+    conda_included_packages = List(
+        Unicode(), help="Dependencies that are added to specifications that lack them."
+    ).tag(config=True)
+
+    pypi_default_packages = List(
+        Unicode(), help="Pip requirements of a specification that has none."
+    ).tag(config=True)
+
+    pypi_required_packages = List(
+        Unicode(), help="PyPI project names that every specification must contain."
+    ).tag(config=True)
+
+    pypi_included_packages = List(
+        Unicode(), help="Pip requirements that are added to specifications that lack them."
+    ).tag(config=True)
+
+    pip_allow_sdists = Bool(
+        False,
+        help="""Let `pip:` requirements be built from source distributions. Building one runs its
+        author's code as the daemon's user; wheels run none.""",
+    ).tag(config=True)
+
+    pip_index_url = Unicode(
+        None,
+        allow_none=True,
+        help="""Package index of `pip:` sections that name none. Default: what uv's own
+        configuration files say.""",
+    ).tag(config=True)
+
+    channel_credentials = List(
+        Dict(),
+        help="""Credentials of private channels and package indexes, kept out of every log and
+        lockfile: a list of `{"url": prefix, ...}` with `"token"` (an anaconda token), `"bearer"`,
+        or `"username"` and `"password"`.""",
+    ).tag(config=True)
+
+    repodata_ttl = Integer(
+        120, help="Seconds for which a solver trusts the channel data that it holds."
+    ).tag(config=True)
+
+    run_link_scripts = Bool(
+        False,
+        help="""Run the packages' post-link scripts. They run as the daemon's user, with all that
+        it may do.""",
+    ).tag(config=True)
+
+    compile_bytecode = Bool(
+        True, help="Compile Python packages once and link the byte code into environments."
+    ).tag(config=True)
+
+    # Result
+
+    default_namespace = Unicode("default", help="Namespace of requests that name none.").tag(
+        config=True
+    )
+
+    filesystem_namespace = Unicode(
+        "filesystem", help="Namespace of environments that come from watched files."
+    ).tag(config=True)
+
+    default_uid = Integer(
+        None, allow_none=True, help="Owner of built files. Default: the daemon's user."
+    ).tag(config=True)
+
+    default_gid = Integer(
+        None, allow_none=True, help="Group of built files. Default: the daemon's group."
+    ).tag(config=True)
+
+    default_permissions = Unicode(
+        "775",
+        allow_none=True,
+        help="""Octal mode of directories and executable files in a build; files shared between
+        builds by hard links stay read-only.""",
+    ).tag(config=True)
+
+    build_artifacts = List(
+        Unicode(),
+        ["LOCKFILE", "YAML"],
+        help="Artifacts that are made of every build.",
+    ).tag(config=True)
+
+    build_artifacts_kept_on_deletion = List(
+        Unicode(),
+        ["LOGS", "LOCKFILE", "YAML"],
+        help="Artifacts that stay when a build is deleted.",
+    ).tag(config=True)
+
+    # Limits
+
+    max_specification_bytes = Integer(MIB, help="Bytes of a specification's text.").tag(config=True)
+
+    max_lockfile_bytes = Integer(32 * MIB, help="Bytes of a posted lockfile's text.").tag(
+        config=True
+    )
+
+    max_log_bytes = Integer(
+        64 * MIB, help="Bytes of a build's log; what comes after is left out, and the log says so."
+    ).tag(config=True)
+
+    max_package_bytes = Integer(
+        16 * GIB, help="Bytes that one package may take when it is unpacked."
+    ).tag(config=True)
+
+    max_package_files = Integer(500_000, help="Files that one package may hold.").tag(config=True)
+
+    max_build_time = Integer(
+        4 * 3600, help="Seconds that a build may take, from its start to its end."
+    ).tag(config=True)
+
+    max_build_memory = Integer(
+        16 * GIB,
+        min=4 * GIB,
+        help="Bytes of address space that a build's child process may use.",
+    ).tag(config=True)
+
+    min_free_bytes = Integer(
+        256 * MIB, help="Bytes that a build must leave free on the store's file system."
+    ).tag(config=True)
+
+    @default("data_directory")
+    def _data_directory(self) -> str:
+        return str(user_data_path("condastore", appauthor=False))
+
+    @default("store_directory")
+    def _store_directory(self) -> str:
+        return str(Path(self.data_directory) / "state")
+
+    @default("database_url")
+    def _database_url(self) -> str:
+        return f"sqlite:///{Path(self.data_directory) / 'condastore.sqlite'}"
+
+    @default("conda_solve_platforms")
+    def _conda_solve_platforms(self) -> list[str]:
+        return [server_platform()]
+
+    @default("conda_platforms")
+    def _conda_platforms(self) -> list[str]:
+        return [server_platform(), "noarch"]
+
+    @default("default_uid")
+    def _default_uid(self) -> int:
+        return os.getuid()
+
+    @default("default_gid")
+    def _default_gid(self) -> int:
+        return os.getgid()
+
+    @validate("data_directory", "store_directory")
+    def _absolute(self, proposal: Any) -> str:
+        return str(Path(proposal["value"]).expanduser().absolute())
+
+    @validate("default_permissions")
+    def _octal(self, proposal: Any) -> str | None:
+        mode: str | None = proposal["value"]
+        if mode is not None and (not mode or len(mode) > 4 or set(mode) - set("01234567")):
+            raise TraitError(f"CondaStore.default_permissions: {mode!r} is not an octal mode")
+        return mode
+
+    @validate("build_artifacts", "build_artifacts_kept_on_deletion")
+    def _known_artifacts(self, proposal: Any) -> list[str]:
+        names: list[str] = proposal["value"]
+        unknown = sorted(set(names) - set(ArtifactType.__members__))
+        if unknown:
+            raise TraitError(f"CondaStore.{proposal['trait'].name}: unknown artifacts {unknown}")
+        return names
+
+
+class CondaStoreWorker(LoggingConfigurable):
+    """How the task pool runs builds."""
+
+    concurrency = Integer(
+        None, allow_none=True, min=1, help="Builds that run at once. Default: the number of CPUs."
+    ).tag(config=True)
+
+    drain_timeout = Float(
+        30.0,
+        help="""Seconds that running builds get to finish after SIGTERM; then they go back to the
+        queue and start again with the next daemon.""",
+    ).tag(config=True)
+
+    max_attempts = Integer(
+        3, min=1, help="Times that a task is started when the daemon dies under it."
+    ).tag(config=True)
+
+    warm_solvers = Integer(
+        1, min=0, help="Solver processes that are kept ready between solves."
+    ).tag(config=True)
+
+    solver_idle_time = Float(300.0, help="Seconds after which an unused solver process ends.").tag(
+        config=True
+    )
+
+    max_solver_memory = Integer(
+        GIB, help="Resident bytes above which a solver process is replaced after its solve."
+    ).tag(config=True)
+
+    max_solver_uses = Integer(200, help="Solves after which a solver process is replaced.").tag(
+        config=True
+    )
+
+    @default("concurrency")
+    def _concurrency(self) -> int:
+        return len(os.sched_getaffinity(0))
+
+
+class AuthenticationBackend(LoggingConfigurable):
+    """How callers prove who they are."""
+
+    secret = Unicode(
+        help="""Secret that tokens are made from. Default: 32 random bytes, made once and kept in
+        `{data_directory}/secret`.""",
+    ).tag(config=True)

@@ -1,0 +1,259 @@
+"""The composition root: wires the parts, starts and stops them in order, handles signals."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+from contextlib import AsyncExitStack
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, cast
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config as HypercornConfig
+from traitlets import Bool, Integer, Unicode, default, validate
+from traitlets.config import Application, Config, catch_config_error
+
+from condastore import __version__
+from condastore.auth import AdminToken, keep_secret
+from condastore.builders.pipeline import Builder
+from condastore.builders.removal import Remover
+from condastore.builders.solver import SolverPool
+from condastore.configuration import AuthenticationBackend, CondaStore, CondaStoreWorker
+from condastore.database import Database
+from condastore.errors import ConfigurationError
+from condastore.http.app import create_app
+from condastore.locks import DirectoryLock
+from condastore.pool import Pool, Work
+from condastore.prefixes import Store
+from condastore.recovery import recover
+from condastore.service.parts import Parts
+from condastore.setting_rows import configured
+from condastore.storage import LocalStorage, Storage
+from condastore.streams import LogHub
+from condastore.tasks import TaskQueue
+
+HTTP_GRACE_S = 3.0
+
+
+class CondaStoreServer(Application):
+    """Serve condastore: build, version and share conda environments."""
+
+    name = "condastore serve"
+    version = __version__
+    description = __doc__ or ""
+    classes = [CondaStore, CondaStoreWorker, AuthenticationBackend, LocalStorage]
+    aliases = {
+        "config": "CondaStoreServer.config_file",
+        "port": "CondaStoreServer.port",
+        "data": "CondaStore.data_directory",
+        "log-level": "CondaStoreServer.log_level",
+    }
+    flags: dict[Any, Any] = {}
+
+    address = Unicode(
+        "127.0.0.1",
+        help="""Address to listen on. Only loopback, until condastore has users and
+        permissions.""",
+    ).tag(config=True)
+
+    port = Integer(8080, min=0, max=65535, help="Port to listen on; 0 takes a free one.").tag(
+        config=True
+    )
+
+    url_prefix = Unicode("/", help="Path that all URLs begin with.").tag(config=True)
+
+    config_file = Unicode(help="Configuration file, in Python.").tag(config=True)
+
+    print_token = Bool(True, help="Print the admin token at start.").tag(config=True)
+
+    @default("log_level")
+    def _log_level(self) -> int:
+        return logging.INFO
+
+    @validate("url_prefix")
+    def _slash(self, proposal: Any) -> str:
+        return "/" + str(proposal["value"]).strip("/")
+
+    @catch_config_error
+    def initialize(self, argv: list[str] | None = None) -> None:
+        """Reads the command line, then the configuration file; the command line wins."""
+        self.parse_command_line(argv)
+        if self.config_file:
+            path = Path(self.config_file).resolve()
+            if not path.is_file():
+                raise ConfigurationError(f"--config={self.config_file}: there is no such file")
+            command_line = Config(self.cli_config)
+            self.load_config_file(path.name, path=str(path.parent))
+            self.update_config(command_line)
+
+    def start(self) -> None:
+        """Serves until a signal ends it."""
+        logging.basicConfig(
+            level=cast(int, self.log_level),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
+        asyncio.run(Daemon(self).run())
+
+
+class Daemon:
+    """The parts of one running daemon."""
+
+    def __init__(self, app: CondaStoreServer) -> None:
+        self._app = app
+        self._config = CondaStore(parent=app)
+        self._worker = CondaStoreWorker(parent=app)
+        self._data = Path(self._config.data_directory)
+        self._store = Store.of(self._config)
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Recovers, serves, and drains.
+
+        Raises `ConfigurationError` before anything is served.
+        """
+        async with AsyncExitStack() as stack:
+            self._lock(stack)
+            listener = self._listen()
+            stack.callback(listener.close)
+            database = Database(self._config.database_url, upgrade=self._config.upgrade_db)
+            stack.push_async_callback(database.close)
+            await database.open()
+            self._handle_signals()
+            parts = self._parts(database, stack)
+            await recover(database, parts.pool, self._store, parts.logs)
+            self._announce(listener)
+            await self._serve(parts, listener)
+
+    def _parts(self, database: Database, stack: AsyncExitStack) -> Parts:
+        defaults = configured(self._config)
+        storage = self._storage()
+        logs = LogHub(self._data / "logs", storage, self._config.max_log_bytes)
+        stack.callback(logs.close)
+        solvers = SolverPool(self._store.scratch, self._worker)
+        stack.push_async_callback(solvers.close)
+        builder = Builder(self._config, defaults, database, self._store, storage, logs, solvers)
+        remover = Remover(defaults, database, self._store, storage)
+        owner = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:16]}"
+        queue = TaskQueue(database, owner, max_attempts=self._worker.max_attempts)
+        pool = Pool(
+            queue,
+            works(builder, remover, self._config.max_build_time),
+            {"builds": self._worker.concurrency or 1, "housekeeping": 1},
+        )
+        return Parts(self._config, defaults, database, pool, logs, storage, self._store)
+
+    async def _serve(self, parts: Parts, listener: socket.socket) -> None:
+        """Runs the HTTP server and the pool in one task group until a signal comes."""
+        token = AdminToken(self._secret())
+        web = create_app(parts, token, self._app.url_prefix.rstrip("/"))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(parts.pool.run(), name="pool")
+            group.create_task(
+                serve(
+                    cast(Any, web), self._hypercorn(listener), shutdown_trigger=self._stopping.wait
+                ),
+                name="http",
+            )
+            await self._stopping.wait()
+            logging.getLogger(__name__).info(
+                "stopping; %d running builds have %g s to finish",
+                parts.pool.running,
+                self._worker.drain_timeout,
+            )
+            parts.logs.detach()
+            await parts.pool.drain(self._worker.drain_timeout)
+
+    def _lock(self, stack: AsyncExitStack) -> None:
+        for path in sorted({self._data / "daemon.lock", self._store.root / ".daemon.lock"}):
+            lock = DirectoryLock(path)
+            lock.acquire()
+            stack.callback(lock.release)
+        self._store.make()
+        (self._data / "logs").mkdir(exist_ok=True)
+
+    def _listen(self) -> socket.socket:
+        """Takes the port before the recovery begins; requests wait in it until it is over."""
+        address, port = self._app.address, self._app.port
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        if not _is_loopback(address):
+            raise ConfigurationError(
+                f"CondaStoreServer.address is {address!r}: condastore has no users and permissions "
+                "yet, so it serves only loopback; set it to 127.0.0.1 or ::1"
+            )
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address, port))
+        except OSError as error:
+            listener.close()
+            raise ConfigurationError(
+                f"port {port} on {address} can't be used: {error.strerror}; set "
+                "c.CondaStoreServer.port to a free one, or to 0"
+            ) from error
+        return listener
+
+    def _hypercorn(self, listener: socket.socket) -> HypercornConfig:
+        config = HypercornConfig()
+        config.bind = [f"fd://{listener.fileno()}"]
+        config.graceful_timeout = HTTP_GRACE_S
+        config.shutdown_timeout = HTTP_GRACE_S
+        config.errorlog = logging.getLogger("hypercorn.error")
+        config.include_server_header = False
+        return config
+
+    def _storage(self) -> Storage:
+        storage: Storage = self._config.storage_class(parent=self._app)
+        if isinstance(storage, LocalStorage) and not storage.storage_path:
+            storage.storage_path = str(self._data / "storage")
+        return storage
+
+    def _secret(self) -> str:
+        backend = AuthenticationBackend(parent=self._app)
+        return backend.secret or keep_secret(self._data / "secret")
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        loop.add_signal_handler(signal.SIGINT, self._interrupted)
+
+    def _interrupted(self) -> None:
+        """The first Ctrl-C drains, the second ends at once; children die with the daemon."""
+        if self._stopping.is_set():
+            os._exit(130)
+        self._stopping.set()
+
+    def _announce(self, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
+        url = f"http://{host}:{port}{self._app.url_prefix.rstrip('/')}"
+        print(f"condastore {__version__} serves {url}/api/v1/", flush=True)
+        if self._app.print_token:
+            print(f"admin token, needed to change anything: {AdminToken(self._secret()).text}")
+        sys.stdout.flush()
+
+
+def works(builder: Builder, remover: Remover, max_build_time: int) -> dict[str, Work]:
+    """Returns how each kind of task is done."""
+
+    def housekeeping(run: Any) -> Work:
+        return Work(run, remover.abandon, "housekeeping")
+
+    return {
+        "build": Work(builder.run, builder.abandon, "builds", max_build_time),
+        "update_environment_build": housekeeping(remover.update_environment),
+        "delete_build": housekeeping(remover.delete_build),
+        "delete_environment": housekeeping(remover.delete_environment),
+        "delete_namespace": housekeeping(remover.delete_namespace),
+        "empty_trash": housekeeping(remover.empty_trash),
+    }
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return address == "localhost" or ip_address(address).is_loopback
+    except ValueError:
+        return False

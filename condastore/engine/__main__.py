@@ -1,0 +1,75 @@
+"""`python -I -m condastore.engine`: one job on standard input, its events on a descriptor."""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from condastore.engine import confine
+from condastore.engine.events import EVENTS_FD, Events
+from condastore.engine.failures import explain
+from condastore.engine.redaction import without_credentials
+
+Role = Callable[[Any, Events], None]
+
+
+def main() -> int:
+    """Does the jobs on standard input; only a solver stays for more than one."""
+    arguments = _arguments()
+    confine.die_with_parent(arguments.parent)
+    os.set_inheritable(arguments.events_fd, False)
+    events = Events(arguments.events_fd)
+    role: Role | None = None
+    done = True
+    for line in sys.stdin.buffer:
+        job = json.loads(line)
+        if role is None:
+            confine.limit(job["job"], job.get("limits", {}).get("memory_bytes"))
+            role = _role(job["job"])
+        done = _perform(role, job, events)
+        if job["job"] != "solve":
+            break
+    return 0 if done else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="condastore.engine", description=__doc__)
+    parser.add_argument("--events-fd", type=int, default=EVENTS_FD)
+    parser.add_argument("--parent", type=int, help="end at once if this is not the parent")
+    return parser.parse_args()
+
+
+def _role(name: str) -> Role:
+    # Imported here because limits must be set before rattler is loaded, and because removing
+    # files needs none of it.
+    if name == "solve":
+        from condastore.engine.solve import Solver
+
+        return Solver().solve
+    if name == "build":
+        from condastore.engine.build import build
+
+        return build
+    from condastore.engine import remove
+
+    return {"remove": remove.remove, "sweep": remove.sweep}[name]
+
+
+def _perform(role: Role, job: Any, events: Events) -> bool:
+    try:
+        role(job, events)
+    except BaseException as error:  # a panic in Rust is no Exception
+        reason = explain(error)
+        if reason.kind == "internal":
+            sys.stderr.write(without_credentials(traceback.format_exc()))
+        events.error(reason.kind, reason.text)
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    # Threads of the engine may still be busy with work that nobody waits for.
+    os._exit(main())

@@ -1,0 +1,161 @@
+"""Gets the archive of one package, with its hash checked, as a file on this machine."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from rattler.networking import Client
+from rattler.package_streaming import download_to_writer
+
+from condastore.engine.events import EngineError
+from condastore.engine.jobs import Limits, Record
+from condastore.engine.network import explain_transfer, http_status
+from condastore.engine.records import archive_hash, file_name, label
+
+_ATTEMPTS = 3
+_RETRY_S = 0.5
+_STALL_S = 60.0
+# A server that sends less than this within the stall time is as good as silent.
+_STALL_BYTES = 4096
+_TRANSIENT_STATUSES = {408, 429}
+_READ_BYTES = 1 << 20
+
+Advance = Callable[[int], None]
+
+
+class Archive:
+    """An archive whose bytes are known to be those that the record promises."""
+
+    def __init__(self, path: Path, sha256: str, size: int) -> None:
+        self.path = path
+        self.sha256 = sha256
+        self.size = size
+
+
+class Downloader:
+    """Gets archives into a directory; those of `file:` URLs are left where they are."""
+
+    def __init__(self, client: Client, directory: Path, limits: Limits, advance: Advance) -> None:
+        self._client = client
+        self._directory = directory
+        self._limits = limits
+        self._advance = advance
+
+    async def get(self, record: Record) -> Archive:
+        """The archive of one package."""
+        url = urlsplit(record["url"])
+        if url.scheme == "file":
+            digest = await asyncio.to_thread(self._read_local, record, Path(unquote(url.path)))
+        elif url.scheme in ("http", "https"):
+            digest = await self._download(record)
+        else:
+            raise EngineError("spec", f"Package {label(record)} has an unsupported kind of URL.")
+        digest.check(record)
+        return Archive(digest.path, digest.sha256.hexdigest(), digest.size)
+
+    def _read_local(self, record: Record, path: Path) -> "_Digest":
+        digest = self._digest(record, path)
+        try:
+            with open(path, "rb", buffering=0) as file:
+                while data := file.read(_READ_BYTES):
+                    digest.add(data)
+        except OSError as error:
+            reason = f"Could not read package {label(record)}: {error.strerror}"
+            raise EngineError("network", reason) from None
+        return digest
+
+    async def _download(self, record: Record) -> "_Digest":
+        path = self._directory / f"{archive_hash(record)}-{file_name(record)}"
+        for attempt in range(1, _ATTEMPTS + 1):
+            digest = self._digest(record, path)
+            try:
+                await self._transfer(record["url"], digest)
+                return digest
+            except EngineError:
+                raise
+            except Exception as error:
+                reason = explain_transfer(error, f"package {label(record)}")
+                status = http_status(error)
+                final = status is not None and status < 500 and status not in _TRANSIENT_STATUSES
+                if final or reason.kind != "network" or attempt == _ATTEMPTS:
+                    raise reason from None
+                self._advance(-digest.size)
+                await asyncio.sleep(_RETRY_S * attempt)
+        raise AssertionError("unreachable")
+
+    async def _transfer(self, url: str, digest: "_Digest") -> None:
+        stall_s = self._limits.get("stall_s", _STALL_S)
+        with open(digest.path, "wb", buffering=0) as file:
+            transfer = asyncio.ensure_future(
+                download_to_writer(self._client, url, _Writer(file.fileno(), digest))
+            )
+            try:
+                while not transfer.done():
+                    before = digest.size
+                    await asyncio.wait({transfer}, timeout=stall_s)
+                    if not transfer.done() and digest.size - before < _STALL_BYTES:
+                        raise EngineError("network", f"No data from {url} for {stall_s:g} s.")
+                await transfer
+            finally:
+                transfer.cancel()
+
+    def _digest(self, record: Record, path: Path) -> "_Digest":
+        return _Digest(record, path, self._limits["package_bytes"], self._advance)
+
+
+class _Digest:
+    """Counts and hashes the bytes of an archive as they come."""
+
+    def __init__(self, record: Record, path: Path, limit: int, advance: Advance) -> None:
+        self.path = path
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._record = record
+        self._limit = limit
+        self._advance = advance
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size > self._limit:
+            raise EngineError(
+                "package",
+                f"Package {label(self._record)} is larger than the limit of {self._limit} bytes.",
+            )
+        self.sha256.update(data)
+        if not self._record.get("sha256"):
+            self._md5.update(data)
+        self._advance(len(data))
+
+    def check(self, record: Record) -> None:
+        """Compares with what the record says; sha256 counts where there is one."""
+        if record.get("sha256"):
+            name, expected, found = "sha256", record["sha256"], self.sha256.hexdigest()
+        else:
+            name, expected, found = "md5", record["md5"], self._md5.hexdigest()
+        if found != expected:
+            raise EngineError(
+                "hash",
+                f"Package {label(record)} is not the one that was locked: "
+                f"its {name} is {found}, expected {expected}.",
+            )
+        if record.get("size") not in (None, self.size):
+            raise EngineError(
+                "hash",
+                f"Package {label(record)} has {self.size} bytes, expected {record['size']}.",
+            )
+
+
+class _Writer:
+    """What rattler writes a response to."""
+
+    def __init__(self, descriptor: int, digest: _Digest) -> None:
+        self._descriptor = descriptor
+        self._digest = digest
+
+    def write(self, data: bytes) -> int:
+        self._digest.add(data)
+        return os.write(self._descriptor, data)

@@ -1,0 +1,188 @@
+"""The fetch phase: every package of a build is in the store, each made by one process only."""
+
+import asyncio
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from rattler.package_streaming import download_and_extract
+
+from condastore.engine.download import Archive, Downloader
+from condastore.engine.events import EngineError, Events
+from condastore.engine.failures import explain, os_error_number
+from condastore.engine.jobs import BuildJob, Limits, Record
+from condastore.engine.network import client
+from condastore.engine.records import archive_hash, checked, completed, distribution, label
+from condastore.engine.store import PackageStore, publish
+from condastore.engine.trees import measure_tree
+from condastore.engine.validate import validate
+
+STEP = "action_fetch_and_extract_conda_packages"
+_CLAIM_RETRY_S = 0.05
+_WATCH_S = 0.5
+# Bytes on disk for each byte of an archive: itself, and its files, as measured on 164 packages.
+_EXPANSION = 5
+
+
+async def fetch(
+    job: BuildJob, store: PackageStore, workspace: Path, events: Events
+) -> list[Record]:
+    """Makes sure that the store has every package, and returns their complete records."""
+    events.phase("fetch")
+    records = [checked(record) for record in job["records"]]
+    missing = [record for record in records if not _is_stored(store, record)]
+    _log_plan(records, missing, events)
+    _check_disk(store, missing, job["limits"])
+    fetcher = _Fetcher(job, store, workspace, events, missing)
+    try:
+        # The largest first: the last one to come then does not keep the others waiting.
+        async with asyncio.TaskGroup() as tasks:
+            for record in sorted(missing, key=lambda r: -int(r.get("size") or 0)):
+                tasks.create_task(fetcher.obtain(record))
+    except* EngineError as errors:
+        raise explain(errors) from None
+    return [completed(record, store.read_index(record["sha256"])) for record in records]
+
+
+class _Fetcher:
+    """Gets the packages of one build that the store lacks."""
+
+    def __init__(
+        self,
+        job: BuildJob,
+        store: PackageStore,
+        workspace: Path,
+        events: Events,
+        missing: Sequence[Record],
+    ) -> None:
+        self._store = store
+        self._workspace = workspace
+        self._limits = job["limits"]
+        self._progress = _Progress(events, missing)
+        self._client = client(job["credentials"], retries=0)
+        self._downloader = Downloader(
+            self._client, workspace, job["limits"], self._progress.advance
+        )
+        self._transfers = asyncio.Semaphore(job["fetch_concurrency"])
+        self._extractions = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def obtain(self, record: Record) -> None:
+        """Makes one package, or waits until another build has made it."""
+        while not _is_stored(self._store, record):
+            async with self._transfers:
+                claim = self._store.claim(archive_hash(record))
+                if claim is not None:
+                    with claim:
+                        if not _is_stored(self._store, record):
+                            await self._make(record)
+                    break
+            await asyncio.sleep(_CLAIM_RETRY_S)
+        self._progress.finish()
+
+    async def _make(self, record: Record) -> None:
+        archive = await self._downloader.get(record)
+        async with self._extractions:
+            tree = self._workspace / archive.sha256
+            await self._extract(archive, tree, record)
+            await asyncio.to_thread(validate, tree, record, self._limits)
+        record["sha256"] = archive.sha256
+        record["size"] = archive.size
+        publish(tree, self._store.package(archive.sha256))
+        if archive.path.parent == self._workspace:
+            archive.path.unlink()
+
+    async def _extract(self, archive: Archive, tree: Path, record: Record) -> None:
+        # Unlike `extract`, this function leaves the interpreter free to do other things.
+        extraction = asyncio.ensure_future(
+            download_and_extract(self._client, archive.path.as_uri(), tree)
+        )
+        try:
+            while not extraction.done():
+                await asyncio.wait({extraction}, timeout=_WATCH_S)
+                if not extraction.done():
+                    await asyncio.to_thread(self._check_growth, tree, record)
+            sha256, _ = await extraction
+        except OSError as error:
+            raise _explain_extraction(error, record) from None
+        finally:
+            extraction.cancel()
+        if sha256.hex() != archive.sha256:
+            raise EngineError("hash", f"Package {label(record)} changed while it was read.")
+
+    def _check_growth(self, tree: Path, record: Record) -> None:
+        # The archive's own idea of its size can't be believed, so what counts is what is there.
+        amount = measure_tree(tree)
+        for what, size, limit in (
+            ("bytes", amount.bytes, self._limits["package_bytes"]),
+            ("files", amount.files, self._limits["package_files"]),
+        ):
+            if size > limit:
+                raise EngineError(
+                    "package",
+                    f"Package {label(record)} expands to more than the limit of {limit} {what}.",
+                )
+
+
+class _Progress:
+    """Counts the packages and bytes of one fetch."""
+
+    def __init__(self, events: Events, missing: Sequence[Record]) -> None:
+        self._events = events
+        self._packages = len(missing)
+        self._bytes_total = sum(int(r.get("size") or 0) for r in missing)
+        self._done = 0
+        self._bytes = 0
+        self._counting = threading.Lock()
+        self._report()
+
+    def advance(self, count: int) -> None:
+        """Adds bytes that came; called by the threads that read them."""
+        with self._counting:
+            self._bytes += count
+        if self._done < self._packages:
+            self._report()
+
+    def finish(self) -> None:
+        """Adds a package that is done."""
+        self._done += 1
+        self._report()
+
+    def _report(self) -> None:
+        self._events.progress("fetch", self._done, self._packages, self._bytes, self._bytes_total)
+
+
+def _is_stored(store: PackageStore, record: Record) -> bool:
+    sha256 = record.get("sha256")
+    return bool(sha256) and store.package(str(sha256)).is_dir()
+
+
+def _explain_extraction(error: OSError, record: Record) -> EngineError:
+    if os_error_number(error) is not None:
+        return explain(error)
+    return EngineError("package", f"Package {label(record)} can't be unpacked: {error}")
+
+
+def _check_disk(store: PackageStore, missing: Sequence[Record], limits: Limits) -> None:
+    needed = sum(int(r.get("size") or 0) for r in missing) * _EXPANSION
+    free = shutil.disk_usage(store.workspaces).free
+    if free - needed < limits["disk_free_bytes"]:
+        raise EngineError(
+            "disk",
+            f"Not enough space: {free} bytes are free, the packages need about {needed}, "
+            f"and {limits['disk_free_bytes']} must stay free.",
+        )
+
+
+def _log_plan(records: Sequence[Record], missing: Sequence[Record], events: Events) -> None:
+    absent = {id(record) for record in missing}
+    rows = [("package", "version", "build", "channel", "")]
+    for record in sorted(records, key=lambda r: str(r["name"])):
+        build = distribution(record).rpartition("-")[2]
+        source = record["url"].rsplit("/", 1)[0]
+        state = "to fetch" if id(record) in absent else "in store"
+        rows.append((record["name"], record["version"], build, source, state))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(row, [*widths, 0], strict=True)) for row in rows)
+    events.log("\n".join(line.rstrip() for line in lines), STEP)

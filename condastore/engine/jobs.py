@@ -1,0 +1,80 @@
+"""The jobs that the daemon hands to a child, as it writes them on the child's standard input."""
+
+from typing import Any, NotRequired, TypedDict
+
+Record = dict[str, Any]
+"""One package: the keys of repodata plus `channel`, `url` and `fn`. From a user's lockfile only
+`name`, `version`, `url`, `subdir`, `depends` and a hash are certain."""
+
+
+class Credential(TypedDict):
+    """How to log in below one URL: by conda token, user name and password, or bearer token."""
+
+    url: str
+    token: NotRequired[str]
+    username: NotRequired[str]
+    password: NotRequired[str]
+    bearer: NotRequired[str]
+
+
+class Limits(TypedDict):
+    """What one build may use. Sizes are in bytes."""
+
+    package_bytes: int
+    package_files: int
+    memory_bytes: int
+    disk_free_bytes: int
+    stall_s: NotRequired[float]
+
+
+class SolveJob(TypedDict):
+    """Find the packages of an environment for each platform."""
+
+    engine: str
+    channels: list[str]
+    specs: list[str]
+    platforms: list[str]
+    virtual_packages: dict[str, list[list[str]]]
+    cuda: str | None
+    timeout_s: float
+    repodata_cache: str
+    repodata_ttl_s: float
+    credentials: list[Credential]
+    flags: list[str]
+
+
+class BuildJob(TypedDict):
+    """Make one prefix out of a list of packages."""
+
+    engine: str
+    name: str
+    prefix: str
+    packages_dir: str
+    records: list[Record]
+    specs: list[str]
+    channels: list[str]
+    variables: dict[str, str]
+    pip: dict[str, Any] | None
+    pip_locked: list[dict[str, Any]] | None
+    pip_only_binary: bool
+    permissions: str | None
+    uid: int | None
+    gid: int | None
+    link_scripts: bool
+    bytecode: bool
+    fetch_concurrency: int
+    limits: Limits
+    credentials: list[Credential]
+
+
+class RemoveJob(TypedDict):
+    """Remove trees."""
+
+    paths: list[str]
+    measure: bool
+
+
+class SweepJob(TypedDict):
+    """Remove what dead builds left in the package store."""
+
+    packages_dir: str

@@ -1,0 +1,101 @@
+"""The link phase: rattler puts the packages of the store together as a prefix.
+
+Rattler gets a package cache of this build's own: a directory of links into the store. So it finds
+every package, downloads nothing, and shares no lock with another build.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rattler import Config, InstallerReporter, install
+from rattler.package_cache import PackageCache, ValidationMode
+
+from condastore.engine.events import Events
+from condastore.engine.jobs import BuildJob, Record
+from condastore.engine.records import distribution, for_rattler, label
+from condastore.engine.solve import parse_specs
+from condastore.engine.store import PackageStore
+
+STEP = "action_install_lockfile"
+_SCRIPTS = ("pre-link", "post-link")
+# A script may write to any file of its prefix, so none of them may be shared.
+_COPIES = "allow-hard-links = false\nallow-ref-links = true\nallow-symbolic-links = false\n"
+_CLOBBER = b"__clobber-from-"
+
+
+async def link(
+    job: BuildJob, records: Sequence[Record], store: PackageStore, workspace: Path, events: Events
+) -> None:
+    """Makes the prefix out of packages that are all in the store."""
+    events.phase("link")
+    _report_scripts(job, records, store, events)
+    view = _make_view(records, store, workspace)
+    events.log("Preparing transaction: done", STEP)
+    scratch = workspace / "record.json"
+    await install(
+        [for_rattler(record, scratch) for record in records],
+        job["prefix"],
+        package_cache=PackageCache.new_layered([view], validation_mode=ValidationMode.skip()),
+        # None would let a configuration file decide.
+        execute_link_scripts=job["link_scripts"],
+        config=Config.from_toml(_COPIES) if job["link_scripts"] else None,
+        reporter=_Reporter(events, len(records)),
+        # Rattler 0.28 takes its inner type here, and refuses the MatchSpec itself.
+        requested_specs=[
+            spec._match_spec  # type: ignore[misc]
+            for spec in parse_specs(job["specs"], job["channels"])
+        ],
+    )
+    _correct_metadata(Path(job["prefix"]), view, records, store, events)
+    events.log("Executing transaction: done", STEP)
+
+
+def _make_view(records: Sequence[Record], store: PackageStore, workspace: Path) -> Path:
+    view = workspace / "view"
+    view.mkdir()
+    for record in records:
+        (view / distribution(record)).symlink_to(store.package(record["sha256"]))
+    return view
+
+
+def _correct_metadata(
+    prefix: Path, view: Path, records: Sequence[Record], store: PackageStore, events: Events
+) -> None:
+    # The records name the view, which is gone after the build and called otherwise in the next:
+    # the same packages must give the same prefix.
+    for record in records:
+        metadata = prefix / "conda-meta" / f"{distribution(record)}.json"
+        data = metadata.read_bytes()
+        source = os.fsencode(view / distribution(record))
+        metadata.write_bytes(data.replace(source, os.fsencode(store.package(record["sha256"]))))
+        if _CLOBBER in data:
+            events.log(
+                f"warning: {label(record)} has files that another package has too; "
+                "its own were kept aside with the ending __clobber-from-*",
+                STEP,
+            )
+
+
+def _report_scripts(
+    job: BuildJob, records: Sequence[Record], store: PackageStore, events: Events
+) -> None:
+    for record in records:
+        for script in _SCRIPTS:
+            path = store.package(record["sha256"]) / "bin" / f".{record['name']}-{script}.sh"
+            if path.exists():
+                what = "runs" if job["link_scripts"] else "has, and it was not run,"
+                events.log(f"warning: {label(record)} {what} a {script} script", STEP)
+
+
+class _Reporter(InstallerReporter):
+    """Counts the packages that rattler has linked."""
+
+    def __init__(self, events: Events, total: int) -> None:
+        self._events = events
+        self._total = total
+        self._done = 0
+
+    def on_link_complete(self, index: int) -> None:
+        self._done += 1
+        self._events.progress("link", self._done, self._total)

@@ -1,0 +1,82 @@
+"""Makes clients that log in where a job says so, and reads the errors that they raise."""
+
+import base64
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from rattler.networking import Client
+from rattler.networking.middleware import (
+    AddHeadersMiddleware,
+    MirrorMiddleware,
+    RetryMiddleware,
+)
+
+from condastore.engine.events import EngineError
+from condastore.engine.failures import explain, os_error_number
+from condastore.engine.jobs import Credential
+from condastore.engine.redaction import without_credentials
+
+_USER_AGENT = "condastore"
+_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})[^)]*\)")
+_NETWORK_WORDS = ("error sending request", "Request failed after", "error decoding response body")
+
+
+def client(credentials: Sequence[Credential], retries: int) -> Client:
+    """A client that sends each credential to the URLs below its own, and to no others."""
+    middlewares: list[RetryMiddleware | AddHeadersMiddleware | MirrorMiddleware] = []
+    if retries:
+        middlewares.append(RetryMiddleware(retries))
+    mirrors = {_base(c["url"]): [_with_token(c)] for c in credentials if c.get("token")}
+    if mirrors:
+        middlewares.append(MirrorMiddleware(mirrors))
+    headers = [(urlsplit(c["url"]), value) for c in credentials if (value := _authorization(c))]
+    if headers:
+
+        def add(host: str, path: str) -> dict[str, str] | None:
+            for url, value in headers:
+                if url.hostname == host and f"{path}/".startswith(f"{url.path.rstrip('/')}/"):
+                    return {"Authorization": value}
+            return None
+
+        middlewares.append(AddHeadersMiddleware(add))
+    return Client(list(middlewares), user_agent=_USER_AGENT)
+
+
+def explain_transfer(error: BaseException, what: str) -> EngineError:
+    """The reason why `what` could not be fetched."""
+    text = without_credentials(str(error))
+    status = http_status(error)
+    if status in (401, 403, 407):
+        return EngineError("auth", f"The server refused access to {what} (HTTP status {status}).")
+    if status is not None:
+        return EngineError("network", f"Could not fetch {what}: HTTP status {status}.")
+    if any(word in text for word in _NETWORK_WORDS):
+        return EngineError("network", f"Could not fetch {what}: {text}")
+    if isinstance(error, OSError) and os_error_number(error) is None:
+        return EngineError("network", f"Could not fetch {what}: {text}")
+    return explain(error)
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status that an error of rattler speaks of."""
+    found = _STATUS.search(str(error))
+    return int(found[1]) if found else None
+
+
+def _base(url: str) -> str:
+    return url.rstrip("/")
+
+
+def _with_token(credential: Credential) -> str:
+    parts = urlsplit(_base(credential["url"]))
+    return parts._replace(path=f"/t/{credential['token']}{parts.path}").geturl()
+
+
+def _authorization(credential: Credential) -> str | None:
+    if "bearer" in credential:
+        return f"Bearer {credential['bearer']}"
+    if "username" in credential:
+        pair = f"{credential['username']}:{credential.get('password', '')}"
+        return f"Basic {base64.b64encode(pair.encode()).decode()}"
+    return None

@@ -1,0 +1,155 @@
+"""The solver's role: from match specs to the exact packages of each platform."""
+
+import asyncio
+import datetime
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rattler import ChannelPriority, Gateway, MatchSpec, RepoDataRecord, Subdir, solve
+from rattler.exceptions import GatewayError, InvalidMatchSpecError, ParseSubdirError, SolverError
+
+from condastore.engine.events import EngineError, Events
+from condastore.engine.jobs import Credential, Record, SolveJob
+from condastore.engine.network import client, explain_transfer
+from condastore.engine.repodata import Freshness
+from condastore.engine.virtual import virtual_packages
+
+STEP = "action_solve_lockfile"
+_NETWORK_RETRIES = 3
+_NO_SUBDIR = re.compile(r"could not find subdir '([^']+)' in channel '([^']+)'")
+_URL = re.compile(r"https?://[^\s'\")]+")
+_FLAG_PRIORITIES = {
+    "--strict-channel-priority": ChannelPriority.Strict,
+    "--no-channel-priority": ChannelPriority.Disabled,
+}
+
+
+class Solver:
+    """Solves one job after another and remembers the repodata between them."""
+
+    def __init__(self) -> None:
+        self._gateways: dict[str, tuple[Gateway, Freshness]] = {}
+
+    def solve(self, job: SolveJob, events: Events) -> None:
+        """Does one job and reports its result."""
+        events.phase("solve")
+        if job["engine"] == "rattler":
+            packages = asyncio.run(self._solve(job, events))
+        else:
+            from condastore.engine import external
+
+            packages = external.solve(dict(job), events)
+        events.result(packages=packages, rss_bytes=_rss_bytes())
+
+    async def _solve(self, job: SolveJob, events: Events) -> dict[str, list[Record]]:
+        specs = parse_specs(job["specs"], job["channels"])
+        priority = _priority(job["flags"], events)
+        gateway, freshness = self._gateway(job["repodata_cache"], job["credentials"])
+        packages = {}
+        for done, platform in enumerate(job["platforms"]):
+            events.progress("solve", done, len(job["platforms"]))
+            freshness.ensure(job["channels"], platform, job["repodata_ttl_s"])
+            records = await _solve_platform(job, platform, specs, priority, gateway)
+            packages[platform] = [_as_dict(record) for record in records]
+            events.log(f"{platform}: {len(records)} packages", STEP)
+        events.progress("solve", len(job["platforms"]), len(job["platforms"]))
+        return packages
+
+    def _gateway(self, cache: str, credentials: Sequence[Credential]) -> tuple[Gateway, Freshness]:
+        # What one user's credentials opened must not answer the solve of another.
+        key = json.dumps([cache, list(credentials)], sort_keys=True)
+        if key not in self._gateways:
+            network = client(credentials, _NETWORK_RETRIES)
+            gateway = Gateway(cache_dir=Path(cache), client=network)
+            self._gateways[key] = gateway, Freshness(gateway)
+        return self._gateways[key]
+
+
+async def _solve_platform(
+    job: SolveJob,
+    platform: str,
+    specs: Sequence[MatchSpec],
+    priority: ChannelPriority,
+    gateway: Gateway,
+) -> list[RepoDataRecord]:
+    late = EngineError("timeout", f"No solution for {platform} within {job['timeout_s']:g} s.")
+    try:
+        # The solver has its own deadline, but it starts only when all repodata is there.
+        async with asyncio.timeout(job["timeout_s"]):
+            return await solve(
+                job["channels"],
+                specs,
+                gateway=gateway,
+                platforms=[Subdir(platform), Subdir("noarch")],
+                virtual_packages=virtual_packages(
+                    platform, job["virtual_packages"].get(platform), job["cuda"]
+                ),
+                channel_priority=priority,
+                timeout=datetime.timedelta(seconds=job["timeout_s"]),
+            )
+    except TimeoutError:
+        raise late from None
+    except ParseSubdirError:
+        raise EngineError("spec", f"Unknown platform {platform!r}.") from None
+    except SolverError as error:
+        if "has been cancelled" in str(error):
+            raise late from None
+        raise EngineError("unsatisfiable", f"{platform}: {str(error).strip()}") from None
+    except GatewayError as error:
+        raise _explain_gateway(error, job["channels"]) from None
+
+
+def parse_specs(specs: Sequence[str], channels: Sequence[str]) -> list[MatchSpec]:
+    """The match specs, read as leniently as conda reads them."""
+    return [_parse_spec(spec, channels) for spec in specs]
+
+
+def _parse_spec(text: str, channels: Sequence[str]) -> MatchSpec:
+    try:
+        spec = MatchSpec(text)
+    except InvalidMatchSpecError as error:
+        reason = str(error).splitlines()[0]
+        raise EngineError("spec", f"Invalid package specification {text!r}: {reason}") from None
+    url = re.search(r'url="([^"]*)"', str(spec))
+    if url and not any(url[1].startswith(channel.rstrip("/") + "/") for channel in channels):
+        raise EngineError("spec", f"{text!r} names a package outside of the listed channels.")
+    return spec
+
+
+def _priority(flags: Sequence[str], events: Events) -> ChannelPriority:
+    priority = ChannelPriority.Strict
+    for flag in flags:
+        if flag in _FLAG_PRIORITIES:
+            priority = _FLAG_PRIORITIES[flag]
+        else:
+            events.log(f"warning: the bundled engine has no flag {flag}; ignored", STEP)
+    return priority
+
+
+def _explain_gateway(error: GatewayError, channels: Sequence[str]) -> EngineError:
+    missing = _NO_SUBDIR.search(str(error))
+    if missing:
+        subdir, channel = missing.groups()
+        return EngineError(
+            "network",
+            f"Channel {channel} cannot be used: it has no {subdir}/repodata.json. Check its "
+            "address; every channel must have a noarch directory with a repodata.json.",
+        )
+    found = _URL.search(str(error))
+    url = found[0] if found else ""
+    channel = next((c for c in channels if url.startswith(c.rstrip("/") + "/")), url)
+    return explain_transfer(error, f"the package list of channel {channel}")
+
+
+def _as_dict(record: RepoDataRecord) -> Record:
+    result: dict[str, Any] = json.loads(record.to_json())
+    return result
+
+
+def _rss_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

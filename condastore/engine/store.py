@@ -1,0 +1,96 @@
+"""The packages that all builds share: extracted, validated, named by the hash of their archive.
+
+An entry appears complete, by rename. It becomes durable when the file system has been synced; its
+`.durable` mark is made after that. After a power cut an entry without a mark may be damaged, so
+the sweep at the daemon's start removes it; until then the page cache answers for it.
+"""
+
+import ctypes
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from condastore.engine.locks import Claim, claim
+from condastore.engine.trees import Amount, remove_tree
+
+_MARK = ".durable"
+
+
+class PackageStore:
+    """The directories below `packages_dir`."""
+
+    def __init__(self, packages_dir: Path) -> None:
+        self.workspaces = packages_dir / "work"
+        self._packages = packages_dir / "store"
+        self._bytecode = packages_dir / "bytecode"
+        self._claims = packages_dir / "claims"
+
+    def prepare(self) -> None:
+        """Makes the directories of an empty store."""
+        for directory in (self.workspaces, self._packages, self._bytecode, self._claims):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def package(self, sha256: str) -> Path:
+        """Where the package with this hash is, if it is there."""
+        return self._packages / sha256
+
+    def read_index(self, sha256: str) -> dict[str, Any]:
+        """What a package says about itself."""
+        index: dict[str, Any] = json.loads((self.package(sha256) / "info/index.json").read_bytes())
+        return index
+
+    def bytecode(self, sha256: str, python: str) -> Path:
+        """Where the compiled files of a package for one version of Python are."""
+        return self._bytecode / f"{sha256}-{python}"
+
+    def claim(self, name: str) -> Claim | None:
+        """The sole right to make the entry of that name, unless another process has it."""
+        return claim(self._claims / name)
+
+    def mark_durable(self, entries: Iterable[Path]) -> None:
+        """Marks entries that were synced since they were published."""
+        for entry in entries:
+            if not _mark(entry).exists():
+                _mark(entry).touch()
+
+    def remove_doubtful(self) -> Amount:
+        """Removes entries that were never synced; only while nothing else uses the store."""
+        freed = Amount()
+        for entry in self._entries():
+            if not _mark(entry).exists():
+                freed += remove_tree(entry)
+        return freed
+
+    def _entries(self) -> Iterator[Path]:
+        for directory in (self._packages, self._bytecode):
+            yield from (path for path in directory.iterdir() if path.suffix != _MARK)
+
+
+def publish(tree: Path, entry: Path) -> None:
+    """Moves a finished tree to its place; its maker holds the claim to it."""
+    tree.chmod(0o755)
+    try:
+        tree.rename(entry)
+    except OSError as error:
+        # The same package may also come in under its md5, which is another claim.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def sync_file_system(path: Path) -> None:
+    """Makes durable all that was written to the file system of `path`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)
+
+
+def _mark(entry: Path) -> Path:
+    return entry.with_name(entry.name + _MARK)

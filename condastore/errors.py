@@ -1,0 +1,90 @@
+"""The one error tree: the class decides the HTTP status, the message says what to do next.
+
+CondaStoreError                    500
+├── InvalidInput                   400  what was sent breaks a rule
+│   └── InvalidSpecification       400  an environment.yaml or lockfile that can't be used
+├── Unauthorized                   403  no permission, or not there
+├── NotFound                       404
+├── Conflict                       409
+├── TooLarge                       413
+├── Unprocessable                  422  a path, query or body that can't be parsed
+├── Unavailable                    503  try again later
+├── ConfigurationError                  the daemon can't start like this
+└── BuildError                          a build failed; the text is shown to its user
+"""
+
+from typing import Any
+
+
+class CondaStoreError(Exception):
+    """An expected failure with a text that may be shown to whoever asked."""
+
+    status = 500
+
+
+class InvalidInput(CondaStoreError):
+    """What was sent breaks a rule."""
+
+    status = 400
+
+
+class InvalidSpecification(InvalidInput):
+    """A specification or lockfile that can't be used; one line per problem."""
+
+
+class Unauthorized(CondaStoreError):
+    """The caller lacks a permission."""
+
+    status = 403
+
+    def __init__(self, message: str = "request not authorized") -> None:
+        super().__init__(message)
+
+
+class NotFound(CondaStoreError):
+    """What was named does not exist."""
+
+    status = 404
+
+
+class Conflict(CondaStoreError):
+    """The request contradicts the state of what it names."""
+
+    status = 409
+
+
+class TooLarge(CondaStoreError):
+    """A body beyond its limit."""
+
+    status = 413
+
+
+class Unprocessable(CondaStoreError):
+    """A path, query or body that can't be parsed; `detail` has FastAPI's shape (rest-api §2)."""
+
+    status = 422
+
+    def __init__(self, detail: list[dict[str, Any]]) -> None:
+        super().__init__("; ".join(str(entry.get("msg", "")) for entry in detail))
+        self.detail = detail
+
+
+class Unavailable(CondaStoreError):
+    """The daemon can't do this now; asking again later may work."""
+
+    status = 503
+
+
+class ConfigurationError(CondaStoreError):
+    """The daemon can't start with this configuration or this state directory."""
+
+
+class BuildError(CondaStoreError):
+    """A build failed for a reason that its user can read.
+
+    `kind` is one of the child protocol's error kinds (docs/architecture.md).
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind

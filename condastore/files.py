@@ -1,0 +1,56 @@
+"""Files that appear whole or not at all: write beside, fsync, rename, fsync the directory."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+COPY_BYTES = 1024 * 1024
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the names in a directory durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Writes a file durably, replacing what was there."""
+    _appear(path, mode, lambda writer: writer.write(data))
+
+
+def copy_file(source: Path, path: Path, mode: int = 0o644) -> None:
+    """Copies a file durably, replacing what was there."""
+    with source.open("rb") as reader:
+        _appear(path, mode, lambda writer: shutil.copyfileobj(reader, writer, COPY_BYTES))
+
+
+def replace_symlink(link: Path, target: Path) -> None:
+    """Points a symbolic link elsewhere; there is no instant without it."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    beside = link.parent / f".{link.name}.new"
+    beside.unlink(missing_ok=True)
+    os.symlink(target, beside)
+    os.rename(beside, link)
+    sync_directory(link.parent)
+
+
+def _appear(path: Path, mode: int, fill: Callable[[BinaryIO], object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, beside = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+    try:
+        with open(fd, "wb") as writer:
+            fill(writer)
+            os.fchmod(fd, mode)
+            writer.flush()
+            os.fsync(fd)
+        os.rename(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)

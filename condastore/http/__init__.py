@@ -1,0 +1,1 @@
+"""The HTTP side: parse, one service call, serialise."""

@@ -1,0 +1,50 @@
+"""Errors as responses, in the shapes that conda-store's clients know (rest-api §2)."""
+
+import logging
+import secrets
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from condastore.errors import CondaStoreError, Unprocessable
+
+logger = logging.getLogger(__name__)
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """Returns a value as JSON."""
+    return Response(msgspec.json.encode(value), status_code=status, media_type="application/json")
+
+
+async def on_expected(_: Request, error: Exception) -> Response:
+    """A failure that we know: its class has the status, its text is for the caller."""
+    assert isinstance(error, CondaStoreError)
+    if isinstance(error, Unprocessable):
+        return json_response({"detail": error.detail}, 422)
+    return json_response({"status": "error", "message": str(error)}, error.status)
+
+
+async def on_no_route(_: Request, error: Exception) -> Response:
+    """A path or a method that is not there."""
+    assert isinstance(error, HTTPException)
+    response = json_response({"detail": error.detail}, error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def on_unexpected(request: Request, error: Exception) -> Response:
+    """A bug: an id that leads to the log, and nothing else."""
+    request_id = secrets.token_hex(4)
+    logger.error("request %s: %s %s", request_id, request.method, request.url.path, exc_info=error)
+    return PlainTextResponse(
+        "Internal Server Error", status_code=500, headers={"X-Request-Id": request_id}
+    )
+
+
+HANDLERS = {
+    CondaStoreError: on_expected,
+    HTTPException: on_no_route,
+    Exception: on_unexpected,
+}

@@ -1,0 +1,241 @@
+"""The bounded task pool: claims tasks from the durable queue and runs them in this event loop.
+
+Each kind of task belongs to a lane, and each lane runs a bounded number of tasks at once, so that
+a deletion never waits for four builds of an hour.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from condastore.tables import TaskState
+from condastore.tasks import LEASE_S, Claim, Recovery, TaskQueue
+
+logger = logging.getLogger(__name__)
+
+# A wake-up that another process would have to send is not heard; this bounds the wait for it.
+POLL_S = 30.0
+RETRY_DELAYS_S = (1.0, 5.0, 30.0)
+
+
+class Stop(Enum):
+    """Why a running task is stopped."""
+
+    CANCELED = "canceled"
+    DEADLINE = "deadline"
+    SHUTDOWN = "shutdown"
+    LEASE_LOST = "lease lost"
+
+
+class Retry(Exception):
+    """The task failed for a reason that may go away by itself."""
+
+
+@dataclass(eq=False)
+class Run:
+    """A claimed task at work."""
+
+    claim: Claim
+    stop: Stop | None = None
+    """Set before the run's coroutine is cancelled."""
+    started: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """How tasks of one kind are done.
+
+    `run` returns the task's result. When it is cancelled, `Run.stop` says why; it cleans up and
+    lets the cancellation pass. `abandon` is called for a task that won't be run again.
+    """
+
+    run: Callable[[Run], Awaitable[dict[str, Any] | None]]
+    abandon: Callable[[Claim, Stop | str], Awaitable[None]]
+    lane: str
+    deadline_s: float | None = None
+
+
+class Pool:
+    """Runs tasks until it is drained."""
+
+    def __init__(
+        self, queue: TaskQueue, works: Mapping[str, Work], lanes: Mapping[str, int]
+    ) -> None:
+        self._queue = queue
+        self._works = works
+        self._lanes = {lane: _Lane(size) for lane, size in lanes.items()}
+        for kind, work in works.items():
+            self._lanes[work.lane].kinds.append(kind)
+        self._running: dict[int, tuple[Run, asyncio.Task[None]]] = {}
+        self._draining = False
+        self._some_running = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        """The number of tasks at work."""
+        return len(self._running)
+
+    async def recover(self) -> Recovery:
+        """Takes over what daemons that are gone left; to be called before the port opens."""
+        recovery = await self._queue.recover()
+        for claim in recovery.canceled:
+            await self._works[claim.kind].abandon(claim, Stop.CANCELED)
+        for claim in recovery.exhausted:
+            reason = f"the daemon died {claim.attempts} times while it worked on this"
+            await self._works[claim.kind].abandon(claim, reason)
+        return recovery
+
+    async def run(self) -> None:
+        """Claims and runs tasks; returns after `drain`."""
+        async with asyncio.TaskGroup() as group:
+            keeper = group.create_task(self._keep_leases(), name="pool leases")
+            async with asyncio.TaskGroup() as lanes:
+                for name, lane in self._lanes.items():
+                    lanes.create_task(self._serve(lane), name=f"pool lane {name}")
+            keeper.cancel()
+
+    def wake(self) -> None:
+        """Says that there may be something to claim."""
+        for lane in self._lanes.values():
+            lane.woken.set()
+
+    def stop(self, task_id: int, why: Stop) -> None:
+        """Stops a task if it is running here."""
+        run, task = self._running.get(task_id, (None, None))
+        if run is None or task is None or run.stop is not None:
+            return
+        run.stop = why
+        # A coroutine that is cancelled before its first step has no chance to record it.
+        if run.started:
+            task.cancel()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Claims nothing more and ends; what still runs after the timeout goes back to the queue."""
+        self._draining = True
+        self.wake()
+        tasks = [task for _, task in self._running.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
+        for task_id in list(self._running):
+            self.stop(task_id, Stop.SHUTDOWN)
+
+    async def _serve(self, lane: "_Lane") -> None:
+        async with asyncio.TaskGroup() as group:
+            while not self._draining:
+                await lane.slots.acquire()
+                claim = None
+                try:
+                    claim = await self._next(lane)
+                finally:
+                    if claim is None:
+                        lane.slots.release()
+                if claim is not None:
+                    self._start(group, lane, claim)
+
+    async def _next(self, lane: "_Lane") -> Claim | None:
+        """Waits for a task; returns None when the pool drains."""
+        while not self._draining:
+            lane.woken.clear()
+            claim = await self._queue.claim(lane.kinds)
+            if claim is not None:
+                return claim
+            delay = await self._queue.next_start(lane.kinds)
+            timeout_s = POLL_S if delay is None else min(max(delay, 0.01), POLL_S)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await lane.woken.wait()
+            except TimeoutError:
+                continue
+        return None
+
+    def _start(self, group: asyncio.TaskGroup, lane: "_Lane", claim: Claim) -> None:
+        run = Run(claim)
+        task = group.create_task(self._work(run), name=f"{claim.kind} task {claim.id}")
+        self._running[claim.id] = (run, task)
+        self._some_running.set()
+
+        def ended(_: asyncio.Task[None]) -> None:
+            del self._running[claim.id]
+            lane.slots.release()
+
+        task.add_done_callback(ended)
+
+    async def _work(self, run: Run) -> None:
+        """Runs one task and records how it ended; never raises but for a bug in the queue."""
+        claim = run.claim
+        work = self._works[claim.kind]
+        loop = asyncio.get_running_loop()
+        deadline = (
+            loop.call_later(work.deadline_s, self.stop, claim.id, Stop.DEADLINE)
+            if work.deadline_s
+            else None
+        )
+        try:
+            run.started = True
+            if run.stop is not None:
+                raise asyncio.CancelledError
+            result = await work.run(run)
+            await self._queue.finish(claim.id, TaskState.DONE, result=result)
+        except asyncio.CancelledError:
+            if run.stop is None:
+                raise
+            await self._stopped(run)
+        except Retry as error:
+            await self._retry(claim, work, str(error))
+        except Exception as error:
+            logger.exception("%s task %d failed", claim.kind, claim.id)
+            await self._give_up(claim, work, f"internal error: {type(error).__name__}")
+        finally:
+            if deadline is not None:
+                deadline.cancel()
+
+    async def _stopped(self, run: Run) -> None:
+        match run.stop:
+            case Stop.CANCELED:
+                await self._queue.finish(run.claim.id, TaskState.CANCELED)
+            case Stop.DEADLINE:
+                await self._queue.finish(run.claim.id, TaskState.FAILED, error="deadline")
+            case Stop.SHUTDOWN:
+                await self._queue.release(run.claim.id)
+
+    async def _retry(self, claim: Claim, work: Work, error: str) -> None:
+        if claim.attempts >= self._queue.max_attempts:
+            await self._give_up(claim, work, error)
+            return
+        delay = RETRY_DELAYS_S[min(claim.attempts, len(RETRY_DELAYS_S)) - 1]
+        logger.warning("%s task %d: %s; again in %g s", claim.kind, claim.id, error, delay)
+        await self._queue.retry(claim.id, delay, error)
+        self.wake()
+
+    async def _give_up(self, claim: Claim, work: Work, error: str) -> None:
+        await work.abandon(claim, error)
+        await self._queue.finish(claim.id, TaskState.FAILED, error=error)
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await self._some_running.wait()
+            if not self._running:
+                self._some_running.clear()
+                continue
+            ids = set(self._running)
+            try:
+                held, cancel = await self._queue.renew(ids)
+            except Exception:
+                # A database that is away for a moment must not end the builds that still run.
+                logger.exception("leases could not be renewed")
+            else:
+                for task_id in ids - held:
+                    self.stop(task_id, Stop.LEASE_LOST)
+                for task_id in cancel:
+                    self.stop(task_id, Stop.CANCELED)
+            await asyncio.sleep(LEASE_S / 3)
+
+
+class _Lane:
+    def __init__(self, size: int) -> None:
+        self.kinds: list[str] = []
+        self.slots = asyncio.Semaphore(size)
+        self.woken = asyncio.Event()

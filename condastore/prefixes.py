@@ -1,0 +1,97 @@
+"""Where prefixes are, how an environment's link is switched, and how a prefix goes away.
+
+A prefix counts only if the database says that its build is COMPLETED. What goes away is first
+renamed into a trash directory on the same file system, so that it is gone for users at once.
+"""
+
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from condastore.builds import check_prefix
+from condastore.configuration import CondaStore
+from condastore.files import replace_symlink, sync_directory
+
+
+@dataclass(frozen=True)
+class Store:
+    """The directories of the store; those that start with a dot can't be a namespace's."""
+
+    root: Path
+    build_template: str
+    environment_template: str
+
+    @classmethod
+    def of(cls, config: CondaStore) -> "Store":
+        """Returns the store that the configuration describes."""
+        return cls(
+            Path(config.store_directory), config.build_directory, config.environment_directory
+        )
+
+    @property
+    def packages(self) -> Path:
+        """The package store that all builds share."""
+        return self.root / ".pkgs"
+
+    @property
+    def repodata(self) -> Path:
+        """What the solver keeps of channels."""
+        return self.root / ".repodata"
+
+    @property
+    def scratch(self) -> Path:
+        """What running children put aside; nothing in it outlives the daemon."""
+        return self.root / ".scratch"
+
+    @property
+    def trash(self) -> Path:
+        """What is on its way out."""
+        return self.root / ".trash"
+
+    def prefix(self, namespace: str, build_version: int, key: str) -> Path:
+        """Returns a build's prefix. Raises `BuildError` if its path is too long to be one."""
+        directory = self.build_template.format(
+            store_directory=self.root, namespace="" if build_version == 3 else namespace
+        )
+        path = Path(os.path.normpath(directory)) / key
+        check_prefix(str(path))
+        return path
+
+    def environment_link(self, namespace: str, name: str) -> Path:
+        """Returns the symbolic link that points to an environment's current build."""
+        return Path(
+            self.environment_template.format(
+                store_directory=self.root, namespace=namespace, name=name
+            )
+        )
+
+    def publish(self, link: Path, prefix: Path) -> None:
+        """Points an environment's link to a prefix, unless it does already."""
+        if not (link.is_symlink() and os.readlink(link) == str(prefix)):
+            replace_symlink(link, prefix)
+
+    def unpublish(self, link: Path) -> None:
+        """Removes an environment's link."""
+        if link.is_symlink():
+            link.unlink()
+            sync_directory(link.parent)
+
+    def discard(self, prefix: Path) -> Path | None:
+        """Moves a prefix to the trash and returns where it is now; None if there was none."""
+        if not prefix.is_dir() or prefix.is_symlink():
+            return None
+        discarded = self.trash / f"{prefix.name}-{uuid.uuid4().hex[:8]}"
+        os.rename(prefix, discarded)
+        sync_directory(prefix.parent)
+        return discarded
+
+    def make(self) -> None:
+        """Makes the directories of the store."""
+        for directory in (self.packages, self.repodata, self.scratch, self.trash):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def free_bytes(self) -> int:
+        """Returns the bytes that are free on the store's file system."""
+        return shutil.disk_usage(self.root).free

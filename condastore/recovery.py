@@ -1,0 +1,112 @@
+"""What happens between a crash and the first request: the disk is made to say what the database
+says (promises I1-I3)."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
+
+from condastore.build_rows import find_build, key_of, log_key, move_build
+from condastore.builds import FINAL, ArtifactType, BuildStatus, build_id_of
+from condastore.database import Database
+from condastore.errors import CondaStoreError
+from condastore.pool import Pool
+from condastore.prefixes import Store
+from condastore.streams import LogHub
+from condastore.tables import Build, BuildArtifact, Environment, Task, TaskState
+from condastore.tasks import enqueue
+
+logger = logging.getLogger(__name__)
+
+
+async def recover(database: Database, pool: Pool, store: Store, logs: LogHub) -> None:
+    """Leaves every build queued or ended, no half-built prefix, and every link right."""
+    taken = await pool.recover()
+    if taken.queued or taken.canceled or taken.exhausted:
+        logger.warning(
+            "took over from a daemon that died: %d tasks queued again, %d cancelled, %d given up",
+            len(taken.queued),
+            len(taken.canceled),
+            len(taken.exhausted),
+        )
+    await _requeue_builds(database, store)
+    await _repair_links(database, store)
+    await asyncio.to_thread(_clear, store)
+    await _store_logs(database, logs)
+    async with database.write() as session:
+        waiting = await session.scalar(
+            select(Task.id).where(Task.kind == "empty_trash", Task.state == TaskState.QUEUED)
+        )
+        if waiting is None and any(store.trash.iterdir()):
+            enqueue(session, "empty_trash", "")
+
+
+async def _requeue_builds(database: Database, store: Store) -> None:
+    """A build that ran goes back to QUEUED, and its prefix to the trash."""
+    async with database.write() as session:
+        ids = (
+            await session.scalars(select(Build.id).where(Build.status == BuildStatus.BUILDING))
+        ).all()
+        for build_id in ids:
+            build = await find_build(session, build_id)
+            move_build(build, BuildStatus.QUEUED)
+            namespace = build.environment.namespace.name
+            prefix = store.prefix(namespace, build.build_key_version, key_of(build))
+            await asyncio.to_thread(store.discard, prefix)
+
+
+async def _repair_links(database: Database, store: Store) -> None:
+    """Does the switches that a crash prevented after their commit."""
+    query = (
+        select(Environment, BuildArtifact.key)
+        .join(Build, Build.id == Environment.current_build_id)
+        .join(BuildArtifact, BuildArtifact.build_id == Build.id)
+        .where(
+            Build.status == BuildStatus.COMPLETED,
+            Build.deleted_on.is_(None),
+            Build.build_key_version != 3,
+            Environment.deleted_on.is_(None),
+            BuildArtifact.artifact_type == ArtifactType.DIRECTORY,
+        )
+        .options(joinedload(Environment.namespace))
+    )
+    async with database.read() as session:
+        rows = (await session.execute(query)).all()
+    links = [
+        (store.environment_link(environment.namespace.name, environment.name), Path(prefix))
+        for environment, prefix in rows
+    ]
+    await asyncio.to_thread(_publish_all, store, links)
+
+
+def _publish_all(store: Store, links: list[tuple[Path, Path]]) -> None:
+    for link, prefix in links:
+        if prefix.is_dir():
+            store.publish(link, prefix)
+        else:
+            logger.error("%s is gone; the environment %s can't be used", prefix, link.name)
+
+
+def _clear(store: Store) -> None:
+    """Moves what dead children left to the trash; nothing runs yet."""
+    for directory in (store.scratch, store.packages / "work"):
+        for entry in list(directory.iterdir()) if directory.is_dir() else []:
+            os.rename(entry, store.trash / f"{directory.name}-{entry.name}-{os.getpid()}")
+
+
+async def _store_logs(database: Database, logs: LogHub) -> None:
+    """Stores the logs of builds that have ended; those of queued builds wait for them."""
+    for name in logs.unstored():
+        try:
+            build_id = build_id_of(Path(name).stem)
+            async with database.read() as session:
+                query = select(Build.id).where(Build.hash == Path(name).stem)
+                build = await find_build(session, build_id or await session.scalar(query) or 0)
+        except CondaStoreError:
+            logger.warning("the log %s belongs to no build", name)
+            continue
+        if build.status in FINAL:
+            await logs.end(build.id, log_key(build), build.status)

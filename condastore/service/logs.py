@@ -1,0 +1,61 @@
+"""Reading a build's log, wherever it is: waiting, running, or stored."""
+
+from collections.abc import AsyncIterator
+
+from condastore.access import Caller
+from condastore.build_rows import arn, find_build, log_key
+from condastore.builds import FINAL
+from condastore.errors import NotFound
+from condastore.service.parts import Parts
+from condastore.streams import Ended, Position, read_file, search_start, whole_characters
+from condastore.tables import Build
+
+
+async def read_log(
+    parts: Parts, caller: Caller, build_id: int, offset: int, *, follow: bool
+) -> AsyncIterator[Position]:
+    """Returns what is in a build's log from a byte offset on.
+
+    With `follow` it goes on until the build ends, and says with which status. Raises `NotFound`.
+    """
+    build = await _find(parts, build_id)
+    caller.require("environment::read", arn(build))
+    if follow and build.status not in FINAL:
+        log = parts.logs.open(build_id, log_key(build))
+        # It may have ended between the look at its row and the opening of its log.
+        build = await _find(parts, build_id)
+        if build.status not in FINAL:
+            return log.follow(offset)
+        if parts.logs.live(build_id) is log:
+            await parts.logs.forget(build_id)
+    return await _stored(parts, build, offset)
+
+
+async def _find(parts: Parts, build_id: int) -> Build:
+    async with parts.database.read() as session:
+        return await find_build(session, build_id)
+
+
+async def _stored(parts: Parts, build: Build, offset: int) -> AsyncIterator[Position]:
+    key = log_key(build)
+    file = parts.logs.file(key)
+    size = file.stat().st_size if file else await parts.storage.size(key)
+    if size is None and build.status in FINAL:
+        raise NotFound(f"build {build.id} has no log")
+    start = search_start(min(offset, size or 0))
+    pieces = read_file(file, start) if file else parts.storage.read(key, start)
+    return _positions(pieces if size else _nothing(), build, min(offset, size or 0))
+
+
+async def _positions(
+    pieces: AsyncIterator[bytes], build: Build, offset: int
+) -> AsyncIterator[Position]:
+    async for text in whole_characters(pieces, offset):
+        yield text
+    if build.status in FINAL:
+        yield Ended(build.status)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for piece in list[bytes]():
+        yield piece

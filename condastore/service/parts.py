@@ -1,0 +1,25 @@
+"""What the use cases work with."""
+
+from dataclasses import dataclass
+
+from condastore.configuration import CondaStore
+from condastore.database import Database
+from condastore.pool import Pool
+from condastore.prefixes import Store
+from condastore.settings import Settings
+from condastore.storage import Storage
+from condastore.streams import LogHub
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a running daemon."""
+
+    config: CondaStore
+    defaults: Settings
+    """The settings that the configuration starts with."""
+    database: Database
+    pool: Pool
+    logs: LogHub
+    storage: Storage
+    store: Store

@@ -1,0 +1,123 @@
+"""Posting a specification, which queues a build."""
+
+import asyncio
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from condastore import environment_yaml, lockfile
+from condastore.access import Caller
+from condastore.configuration import CondaStore
+from condastore.documents import Limits
+from condastore.errors import Conflict
+from condastore.names import Name, check_name
+from condastore.policy import apply_settings
+from condastore.service.builds import queue_build
+from condastore.service.environments import find_environment
+from condastore.service.parts import Parts
+from condastore.service.space import check_space
+from condastore.setting_rows import load_settings
+from condastore.specification import (
+    CondaSpecification,
+    LockfileSpecification,
+    Specification,
+)
+from condastore.tables import Environment, Namespace
+from condastore.tables import Specification as SpecificationRow
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a user posts; the environment's name and description are for lockfiles only."""
+
+    text: str
+    namespace: str | None
+    is_lockfile: bool
+    environment_name: str
+    environment_description: str
+
+
+async def submit(parts: Parts, caller: Caller, submission: Submission) -> int:
+    """Queues a build of what was posted and returns the build's id.
+
+    Raises `InvalidSpecification`, `InvalidInput` for the name of the namespace, `Unauthorized`,
+    or `Conflict` while the environment is being deleted.
+    """
+    # Half a megabyte of YAML takes longer to parse than the event loop may be held.
+    specification = await asyncio.to_thread(_parse, parts.config, submission)
+    name = submission.namespace or parts.defaults.default_namespace
+    caller.require("environment:create", f"{name}/{specification.name}")
+    namespace = check_name(name)
+    check_space(parts, "environment:create")
+    async with parts.database.write() as session:
+        if isinstance(specification, CondaSpecification):
+            settings = await load_settings(session, parts.defaults, namespace, specification.name)
+            specification = apply_settings(specification, settings)
+        environment = await _environment(session, caller, namespace, specification)
+        row_id = await _row_id(session, specification)
+        build = await queue_build(parts, session, environment, row_id)
+    parts.pool.wake()
+    return build.id
+
+
+def _parse(config: CondaStore, submission: Submission) -> Specification:
+    if not submission.is_lockfile:
+        limits = environment_yaml.Limits(size_bytes=config.max_specification_bytes)
+        return environment_yaml.parse(submission.text, limits)
+    nodes = lockfile.LIMITS.nodes
+    return LockfileSpecification(
+        name=check_name(submission.environment_name),
+        description=submission.environment_description,
+        lockfile=lockfile.parse(submission.text, Limits(config.max_lockfile_bytes, nodes)),
+    )
+
+
+async def _environment(
+    session: AsyncSession, caller: Caller, namespace: Name, specification: Specification
+) -> Environment:
+    """Finds or makes the environment and its namespace."""
+    environment = await find_environment(session, namespace, specification.name)
+    if environment is None:
+        environment = Environment(
+            namespace=await _namespace(session, caller, namespace), name=specification.name
+        )
+        session.add(environment)
+        await session.flush()
+    if environment.deleted_on is not None or environment.namespace.deleted_on is not None:
+        raise Conflict(
+            f"environment {namespace}/{specification.name} is being deleted; try again when it is gone"
+        )
+    if specification.description:
+        environment.description = specification.description
+    return environment
+
+
+async def _namespace(session: AsyncSession, caller: Caller, name: Name) -> Namespace:
+    namespace: Namespace | None = await session.scalar(
+        select(Namespace).where(Namespace.name == name)
+    )
+    if namespace is None:
+        caller.require("namespace::create", name)
+        namespace = Namespace(name=name)
+        session.add(namespace)
+    return namespace
+
+
+async def _row_id(session: AsyncSession, specification: Specification) -> int:
+    """Finds or makes the row of a specification's content."""
+    sha256 = specification.sha256
+    row_id = await session.scalar(
+        select(SpecificationRow.id).where(SpecificationRow.sha256 == sha256)
+    )
+    if row_id is not None:
+        return row_id
+    row = SpecificationRow(
+        name=specification.name,
+        spec=specification.as_dict(),
+        sha256=sha256,
+        is_lockfile=isinstance(specification, LockfileSpecification),
+    )
+    session.add(row)
+    await session.flush()
+    return row.id

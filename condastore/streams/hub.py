@@ -1,0 +1,84 @@
+"""The logs of the builds that wait or run in this process, by build id."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from condastore.storage import Storage
+from condastore.streams.log import BuildLog
+
+logger = logging.getLogger(__name__)
+
+# Log writes are short; two threads keep one slow disk write from holding every log.
+_THREADS = 2
+
+
+class LogHub:
+    """Opens, finds and ends live logs; what has ended is in the storage."""
+
+    def __init__(self, directory: Path, storage: Storage, max_bytes: int) -> None:
+        self._directory = directory
+        self._storage = storage
+        self._max_bytes = max_bytes
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="log")
+        self._live: dict[int, BuildLog] = {}
+
+    def open(self, build_id: int, key: str) -> BuildLog:
+        """Opens the log of a build for appending; what an earlier attempt wrote stays.
+
+        `key` is the log's storage key.
+        """
+        log = self._live.get(build_id)
+        if log is None:
+            log = BuildLog(self._path(key), self._max_bytes, self._executor)
+            self._live[build_id] = log
+        return log
+
+    def live(self, build_id: int) -> BuildLog | None:
+        """Returns the log of a build that waits or runs here, if anyone has opened it."""
+        return self._live.get(build_id)
+
+    def file(self, key: str) -> Path | None:
+        """Returns the file of a log that is not in the storage yet."""
+        path = self._path(key)
+        return path if path.exists() else None
+
+    async def end(self, build_id: int, key: str, status: str) -> None:
+        """Closes a build's log and stores it; readers that are behind still get all of it."""
+        log = self._live.pop(build_id, None)
+        if log is not None:
+            await log.end(status)
+        path = self.file(key)
+        if path is None:
+            return
+        try:
+            await self._storage.put_file(key, path)
+        except OSError as error:
+            # It stays where it is, can be read there, and is stored at the next start.
+            logger.error("the log %s could not be stored: %s", key, error)
+        else:
+            path.unlink(missing_ok=True)
+
+    async def forget(self, build_id: int) -> None:
+        """Takes back the opening of a log whose build turned out to have ended already."""
+        log = self._live.pop(build_id, None)
+        if log is not None:
+            await log.end("")
+            if log.path.stat().st_size == 0:
+                log.path.unlink()
+
+    def detach(self) -> None:
+        """Ends every reader, because the daemon stops."""
+        for log in self._live.values():
+            log.detach()
+
+    def unstored(self) -> list[str]:
+        """Returns the names of the logs that are not in the storage yet."""
+        return sorted(path.name for path in self._directory.glob("*.log"))
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._executor.shutdown(wait=True)
+
+    def _path(self, key: str) -> Path:
+        return self._directory / Path(key).name

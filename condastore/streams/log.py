@@ -1,0 +1,209 @@
+"""One build's log: a file that grows, and the events that go with it.
+
+The file holds valid UTF-8 and is only ever appended to. Readers share nothing but the file and a
+wake-up, so a slow one costs the daemon nothing: it finds the text in the file, the phases in a
+short list, and of the progress only the newest.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 64 * 1024
+# The writer waits when this much text has not reached the file.
+BACKLOG_BYTES = 1024 * 1024
+PHASES_KEPT = 256
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of the log; `offset` is where it begins, in bytes."""
+
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Happened:
+    """A phase that began, or progress within it."""
+
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The build is over, with this status; nothing follows."""
+
+    status: str
+
+
+Position = Text | Happened | Ended
+
+
+class BuildLog:
+    """The log of a build that runs in this process."""
+
+    def __init__(self, path: Path, max_bytes: int, executor: Executor) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+        self._executor = executor
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._size = os.fstat(self._fd).st_size
+        self._accepted = self._size
+        self._full = self._accepted >= max_bytes
+        self._pending = bytearray()
+        self._writing: asyncio.Task[None] | None = None
+        self._phases: list[dict[str, Any]] = []
+        self._progress: dict[str, Any] | None = None
+        self._progress_count = 0
+        self._status: str | None = None
+        self._detached = False
+        self._change = asyncio.Event()
+
+    def append(self, text: str) -> None:
+        """Adds text, ending in a line break; beyond the log's limit it is left out, visibly."""
+        if self._full:
+            return
+        data = _clean(text).encode("utf-8", "replace")
+        room = self._max_bytes - self._accepted
+        if len(data) > room:
+            self._full = True
+            kept = data[:room].decode("utf-8", "ignore").encode()
+            data = (
+                kept
+                + (
+                    f"\n[condastore: the log reached its limit of {self._max_bytes} bytes; "
+                    "what came after was left out]\n"
+                ).encode()
+            )
+        self._accepted += len(data)
+        self._pending += data
+        self._write_soon()
+
+    async def drain(self) -> None:
+        """Waits while the file is far behind; called between the child's events."""
+        while len(self._pending) > BACKLOG_BYTES and self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    def happened(self, event: dict[str, Any]) -> None:
+        """Tells the readers of a phase or of progress."""
+        if event.get("event") == "progress":
+            self._progress = event
+            self._progress_count += 1
+        elif len(self._phases) < PHASES_KEPT:
+            self._phases.append(event)
+            self._progress = None
+        self._notify()
+
+    async def end(self, status: str) -> None:
+        """Writes what is pending, makes the file durable, and tells the readers."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._executor, _close, self._fd)
+        self._status = status
+        self._notify()
+
+    def detach(self) -> None:
+        """Ends the readers without an end of the log: the daemon stops, the build does not."""
+        self._detached = True
+        self._notify()
+
+    def follow(self, offset: int) -> AsyncIterator[Position]:
+        """Returns the text from a byte offset on, the events since the build's start, and the end.
+
+        An offset inside a character is moved back to its first byte. Raises `FileNotFoundError`
+        if the log has ended and was moved to the storage.
+        """
+        return self._follow(self.path.open("rb", buffering=0), offset)
+
+    async def _follow(self, file: FileIO, offset: int) -> AsyncIterator[Position]:
+        loop = asyncio.get_running_loop()
+        with file:
+            fd = file.fileno()
+            offset = await loop.run_in_executor(self._executor, align, fd, offset)
+            phases, progress = 0, 0
+            while not self._detached:
+                change, ended = self._change, self._status
+                if offset < self._size:
+                    data = await loop.run_in_executor(self._executor, read_text, fd, offset)
+                    yield Text(offset, data)
+                    offset += len(data)
+                for event in self._phases[phases:]:
+                    phases += 1
+                    yield Happened(event)
+                if self._progress is not None and progress != self._progress_count:
+                    progress = self._progress_count
+                    yield Happened(self._progress)
+                if offset >= self._size:
+                    if ended is not None:
+                        yield Ended(ended)
+                        return
+                    await change.wait()
+
+    def _notify(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def _write_soon(self) -> None:
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write(), name=f"log {self.path.name}")
+
+    async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._pending:
+            data, self._pending = bytes(self._pending), bytearray()
+            try:
+                await loop.run_in_executor(self._executor, _write_all, self._fd, data)
+            except OSError as error:
+                # A full disk ends the build by other means; its log must not be what ends it.
+                logger.error("%s: %s; the rest of this log is lost", self.path, error)
+                self._full = True
+            self._size = os.fstat(self._fd).st_size
+            self._notify()
+        self._writing = None
+
+
+def align(fd: int, offset: int) -> int:
+    """Returns the start of the character that the byte at `offset` belongs to."""
+    size = os.fstat(fd).st_size
+    offset = min(max(offset, 0), size)
+    for start in range(offset, max(offset - 4, -1), -1):
+        byte = os.pread(fd, 1, start)
+        if not byte or byte[0] & 0xC0 != 0x80:
+            return start
+    return offset
+
+
+def read_text(fd: int, offset: int) -> bytes:
+    """Returns up to 64 KiB from `offset`, ending with a whole character."""
+    data = os.pread(fd, CHUNK_BYTES, offset)
+    whole = data.decode("utf-8", "ignore").encode()
+    return whole or data
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _close(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _clean(text: str) -> str:
+    """Drops what a terminal or an editor would stumble over."""
+    return text.replace("\x00", "").replace("\r\n", "\n").replace("\r", "\n")

@@ -1,0 +1,67 @@
+"""Logs that don't grow: from bytes in any pieces to text in whole characters."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from condastore.streams.log import CHUNK_BYTES, Text
+
+# A UTF-8 character has at most this many bytes after its first.
+_MAX_REST = 3
+
+
+def search_start(offset: int) -> int:
+    """Returns from where to read so that the character at `offset` can be found whole."""
+    return max(offset - _MAX_REST, 0)
+
+
+async def read_file(path: Path, start: int) -> AsyncIterator[bytes]:
+    """Yields a file's bytes from `start` to where it ends now."""
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        await asyncio.to_thread(file.seek, start)
+        while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield data
+    finally:
+        file.close()
+
+
+async def whole_characters(pieces: AsyncIterator[bytes], offset: int) -> AsyncIterator[Text]:
+    """Yields text from `offset` on; `pieces` begin at `search_start(offset)`.
+
+    An offset inside a character is moved back to its first byte.
+    """
+    position = search_start(offset)
+    rest = b""
+    aligned = offset == position
+    async for piece in pieces:
+        data = rest + piece
+        if not aligned:
+            if len(data) <= offset - position:
+                rest = data
+                continue
+            skipped = _character_start(data, offset - position)
+            data, position, aligned = data[skipped:], position + skipped, True
+        end = len(data) if _is_whole(data) else _character_start(data, len(data) - 1)
+        if end:
+            yield Text(position, data[:end])
+        rest, position = data[end:], position + end
+    if rest and aligned:
+        yield Text(position, rest)
+
+
+def _character_start(data: bytes, index: int) -> int:
+    """Returns where the character begins that the byte at `index` belongs to."""
+    for start in range(index, max(index - _MAX_REST, 0) - 1, -1):
+        if data[start] & 0xC0 != 0x80:
+            return start
+    return index
+
+
+def _is_whole(data: bytes) -> bool:
+    """Returns whether the last character is complete."""
+    try:
+        data[_character_start(data, len(data) - 1) :].decode()
+    except UnicodeDecodeError:
+        return False
+    return True

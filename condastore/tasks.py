@@ -1,0 +1,218 @@
+"""The durable task queue: what must be done, who is doing it, and until when they may.
+
+A task is claimed for a lease that its owner renews. A task whose owner died is claimed again,
+a limited number of times. Namespaces take turns within a priority, so that nobody who queues a
+hundred builds makes the others wait for all of them.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, nulls_first, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from condastore.database import Database, epoch
+from condastore.tables import Task, TaskState, utcnow
+
+LEASE_S = 30.0
+ENDED = (TaskState.DONE, TaskState.FAILED, TaskState.CANCELED)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A task that this process may work on."""
+
+    id: int
+    kind: str
+    namespace: str
+    build_id: int | None
+    payload: dict[str, Any]
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What the tasks of a daemon that is gone became."""
+
+    queued: list[Claim] = field(default_factory=list)
+    canceled: list[Claim] = field(default_factory=list)
+    exhausted: list[Claim] = field(default_factory=list)
+
+
+def enqueue(
+    session: AsyncSession,
+    kind: str,
+    namespace: str,
+    *,
+    build_id: int | None = None,
+    payload: dict[str, Any] | None = None,
+    priority: int = 0,
+) -> Task:
+    """Adds a task to the session's transaction and returns it; wake the pool after the commit."""
+    task = Task(
+        kind=kind,
+        namespace=namespace,
+        build_id=build_id,
+        payload=payload or {},
+        priority=priority,
+    )
+    session.add(task)
+    return task
+
+
+class TaskQueue:
+    """The queue as one owner sees it."""
+
+    def __init__(self, database: Database, owner: str, *, max_attempts: int = 3) -> None:
+        self._database = database
+        self._owner = owner
+        self.max_attempts = max_attempts
+
+    async def claim(self, kinds: Collection[str]) -> Claim | None:
+        """Claims the next task of one of these kinds; returns None when nothing is ready."""
+        async with self._database.write() as session:
+            head = await session.scalar(_next(kinds))
+            if head is None:
+                return None
+            task = await session.scalar(
+                select(Task)
+                .where(Task.id == head, Task.state == TaskState.QUEUED)
+                .with_for_update(skip_locked=True)
+            )
+            if task is None:
+                return None
+            now = await session.scalar(select(epoch())) or 0.0
+            task.state = TaskState.RUNNING
+            task.attempts += 1
+            task.lease_owner = self._owner
+            task.lease_until = now + LEASE_S
+            task.claimed_at = now
+            return _claim(task)
+
+    async def next_start(self, kinds: Collection[str]) -> float | None:
+        """Returns the seconds until a delayed task of these kinds is ready; None without one."""
+        async with self._database.read() as session:
+            return await session.scalar(
+                select(func.min(Task.not_before) - epoch()).where(
+                    Task.state == TaskState.QUEUED, Task.kind.in_(kinds)
+                )
+            )
+
+    async def renew(self, ids: Collection[int]) -> tuple[set[int], set[int]]:
+        """Extends the leases; returns the ids that are still this owner's, and those to cancel."""
+        async with self._database.write() as session:
+            mine = update(Task).where(
+                Task.id.in_(ids), Task.lease_owner == self._owner, Task.state == TaskState.RUNNING
+            )
+            rows = await session.execute(
+                mine.values(lease_until=epoch() + LEASE_S).returning(Task.id, Task.cancel_requested)
+            )
+            held = {row.id: row.cancel_requested for row in rows}
+        return set(held), {task_id for task_id, cancel in held.items() if cancel}
+
+    async def finish(
+        self,
+        task_id: int,
+        state: TaskState,
+        *,
+        error: str | None = None,
+        result: dict[str, Any] | None = None,
+    ) -> None:
+        """Records how a claimed task ended."""
+        await self._change(
+            task_id, state=state, ended_on=utcnow(), error=error, result=result, lease_until=None
+        )
+
+    async def release(self, task_id: int) -> None:
+        """Puts a claimed task back as if it had not been claimed."""
+        await self._change(
+            task_id, state=TaskState.QUEUED, attempts=Task.attempts - 1, lease_until=None
+        )
+
+    async def retry(self, task_id: int, after_s: float, error: str) -> None:
+        """Puts a claimed task back, to be claimed again after some seconds."""
+        await self._change(
+            task_id,
+            state=TaskState.QUEUED,
+            not_before=epoch() + after_s,
+            error=error,
+            lease_until=None,
+        )
+
+    async def recover(self) -> Recovery:
+        """Takes over the tasks of owners that are gone.
+
+        On SQLite every other owner is gone, because the state directory has one daemon; on
+        PostgreSQL those whose lease has ended.
+        """
+        gone = [Task.state == TaskState.RUNNING, Task.lease_owner != self._owner]
+        if not self._database.is_sqlite:
+            gone.append(Task.lease_until < epoch())
+        recovery = Recovery()
+        async with self._database.write() as session:
+            query = select(Task).where(*gone).order_by(Task.id).with_for_update(skip_locked=True)
+            for task in (await session.scalars(query)).all():
+                _recover(task, self.max_attempts, recovery)
+        return recovery
+
+    async def _change(self, task_id: int, **values: Any) -> None:
+        async with self._database.write() as session:
+            await session.execute(
+                update(Task)
+                .where(
+                    Task.id == task_id,
+                    Task.lease_owner == self._owner,
+                    Task.state == TaskState.RUNNING,
+                )
+                .values(**values)
+            )
+
+
+def _recover(task: Task, max_attempts: int, recovery: Recovery) -> None:
+    task.lease_until = None
+    if task.cancel_requested:
+        task.state, task.ended_on = TaskState.CANCELED, utcnow()
+        recovery.canceled.append(_claim(task))
+    elif task.attempts >= max_attempts:
+        task.state, task.ended_on = TaskState.FAILED, utcnow()
+        task.error = f"the daemon died {task.attempts} times while it worked on this"
+        recovery.exhausted.append(_claim(task))
+    else:
+        task.state = TaskState.QUEUED
+        recovery.queued.append(_claim(task))
+
+
+def _claim(task: Task) -> Claim:
+    return Claim(task.id, task.kind, task.namespace, task.build_id, task.payload, task.attempts)
+
+
+def _next(kinds: Collection[str]) -> Any:
+    """The id of the task whose turn it is, found by looking at one task a namespace."""
+    heads = (
+        select(func.min(Task.id).label("id"), Task.namespace, Task.priority)
+        .where(
+            Task.state == TaskState.QUEUED,
+            Task.kind.in_(kinds),
+            or_(Task.not_before == 0.0, Task.not_before <= epoch()),
+        )
+        .group_by(Task.priority, Task.namespace)
+        .subquery()
+    )
+    running = (
+        select(func.count())
+        .where(Task.state == TaskState.RUNNING, Task.namespace == heads.c.namespace)
+        .correlate(heads)
+        .scalar_subquery()
+    )
+    served = (
+        select(func.max(Task.claimed_at))
+        .where(Task.namespace == heads.c.namespace)
+        .correlate(heads)
+        .scalar_subquery()
+    )
+    return (
+        select(heads.c.id)
+        .order_by(heads.c.priority.desc(), running, nulls_first(served.asc()), heads.c.id)
+        .limit(1)
+    )

@@ -1,0 +1,1 @@
+"""Tools for developing condastore; nothing here is installed with the product."""
