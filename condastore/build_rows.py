@@ -1,5 +1,7 @@
 """Rows of builds: how one is found, named, and moved from a status to another."""
 
+from pathlib import Path
+
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
@@ -12,10 +14,8 @@ from condastore.builds import (
     storage_key,
 )
 from condastore.errors import NotFound
-from condastore.tables import Build, BuildArtifact, Environment, utcnow
-
-MAX_ROW_ID = 2**63 - 1
-"""Ids beyond this can't be in the database, and would not fit its columns."""
+from condastore.prefixes import Store
+from condastore.tables import Build, BuildArtifact, Environment, row_id, utcnow
 
 
 async def find_build(session: AsyncSession, build_id: int) -> Build:
@@ -25,7 +25,7 @@ async def find_build(session: AsyncSession, build_id: int) -> Build:
     """
     build = await session.scalar(
         select(Build)
-        .where(Build.id == min(build_id, MAX_ROW_ID))
+        .where(Build.id == row_id(build_id))
         .options(
             joinedload(Build.specification),
             joinedload(Build.environment).joinedload(Environment.namespace),
@@ -54,6 +54,11 @@ def key_of(build: Build) -> str:
 def log_key(build: Build) -> str:
     """Returns the storage key of a build's log."""
     return storage_key(ArtifactType.LOGS, key_of(build))
+
+
+def prefix_of(store: Store, build: Build) -> Path:
+    """Returns where a build's prefix is made. Raises `BuildError` if its path is too long."""
+    return store.prefix(build.environment.namespace.name, build.build_key_version, key_of(build))
 
 
 def arn(build: Build) -> str:

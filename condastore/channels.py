@@ -117,7 +117,7 @@ def split_match_spec(text: str) -> Qualified:
     channel, separator, package = text.partition("::")
     if not separator or "[" in channel:
         return Qualified(None, None, text)
-    channel = channel.strip().rstrip("/")
+    channel = channel.strip(" \t").rstrip("/")
     parent, slash, last = channel.rpartition("/")
     if slash and last in SUBDIRS:
         return Qualified(parent, last, package)

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from traitlets.config import Configurable
+from traitlets import TraitError
 
 from condastore import __version__
 from condastore.auth import AdminToken, keep_secret
 from condastore.configuration import AuthenticationBackend, CondaStore
+from condastore.configuration_file import configuration_file
 from condastore.errors import ConfigurationError
 
 HELP = """\
@@ -39,7 +40,7 @@ def config(arguments: Sequence[str]) -> int:
     del arguments
     from condastore.daemon import CondaStoreServer
 
-    sys.stdout.write(configuration_file(CondaStoreServer.classes, CondaStoreServer))
+    sys.stdout.write(configuration_file((CondaStoreServer, *CondaStoreServer.classes)))
     return 0
 
 
@@ -76,22 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return COMMANDS[command](rest)
-    except ConfigurationError as error:
+    except (ConfigurationError, TraitError) as error:
         print(f"condastore: {error}", file=sys.stderr)
         return 1
-
-
-def configuration_file(classes: Sequence[type[Configurable]], app: type[Configurable]) -> str:
-    """Returns every setting with its help and default, as a file that can be executed."""
-    sections = [section.class_config_section([]) for section in (app, *classes)]
-    return "\n".join(
-        [
-            "# Configuration of condastore. Start it with: condastore serve --config=FILE",
-            "#",
-            "# Remove the # before a line to change a setting.",
-            "",
-            'c = get_config()  # noqa: F821 - what "condastore serve" provides',
-            "",
-            *sections,
-        ]
-    )

@@ -1,4 +1,4 @@
-"""What an operator can set, as traitlets classes with the names that conda-store uses (rest-api §14).
+"""What an operator can set: traitlets classes with the names of conda-store (rest-api §14).
 
 A default that depends on the machine or on another trait is computed; its help says how.
 """
@@ -53,7 +53,8 @@ class CondaStore(LoggingConfigurable):
 
     build_directory = Unicode(
         "{store_directory}/{namespace}",
-        help="Template of the directory that holds a build's prefix. Keys: store_directory, namespace.",
+        help="""Template of the directory that holds a build's prefix. Keys: store_directory,
+        namespace.""",
     ).tag(config=True)
 
     environment_directory = Unicode(
@@ -86,7 +87,8 @@ class CondaStore(LoggingConfigurable):
 
     storage_threshold = Integer(
         5 * GIB,
-        help="Bytes that must be free on the store's file system to create or update an environment.",
+        help="""Bytes that must be free on the store's file system to create or update an
+        environment.""",
     ).tag(config=True)
 
     # Engine

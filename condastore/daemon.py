@@ -14,13 +14,14 @@ from typing import Any, cast
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config as HypercornConfig
-from traitlets import Bool, Integer, Unicode, default, validate
+from traitlets import Bool, Integer, Unicode, validate
 from traitlets.config import Application, Config, catch_config_error
 
 from condastore import __version__
 from condastore.auth import AdminToken, keep_secret
+from condastore.builders.links import Links
 from condastore.builders.pipeline import Builder
-from condastore.builders.removal import Remover
+from condastore.builders.removal import Remover, sweep_packages
 from condastore.builders.solver import SolverPool
 from condastore.configuration import AuthenticationBackend, CondaStore, CondaStoreWorker
 from condastore.database import Database
@@ -37,6 +38,7 @@ from condastore.streams import LogHub
 from condastore.tasks import TaskQueue
 
 HTTP_GRACE_S = 3.0
+BACKLOG = 128
 
 
 class CondaStoreServer(Application):
@@ -44,6 +46,7 @@ class CondaStoreServer(Application):
 
     name = "condastore serve"
     version = __version__
+    raise_config_file_errors = True
     description = __doc__ or ""
     classes = [CondaStore, CondaStoreWorker, AuthenticationBackend, LocalStorage]
     aliases = {
@@ -68,11 +71,12 @@ class CondaStoreServer(Application):
 
     config_file = Unicode(help="Configuration file, in Python.").tag(config=True)
 
-    print_token = Bool(True, help="Print the admin token at start.").tag(config=True)
+    log_level = Integer(
+        logging.INFO,
+        help="Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.",
+    ).tag(config=True)
 
-    @default("log_level")
-    def _log_level(self) -> int:
-        return logging.INFO
+    print_token = Bool(True, help="Print the admin token at start.").tag(config=True)
 
     @validate("url_prefix")
     def _slash(self, proposal: Any) -> str:
@@ -87,15 +91,21 @@ class CondaStoreServer(Application):
             if not path.is_file():
                 raise ConfigurationError(f"--config={self.config_file}: there is no such file")
             command_line = Config(self.cli_config)
-            self.load_config_file(path.name, path=str(path.parent))
+            try:
+                self.load_config_file(path.name, path=str(path.parent))
+            except Exception as error:
+                # It is a program of the operator's, so anything can go wrong in it.
+                raise ConfigurationError(f"{path}: {type(error).__name__}: {error}") from error
             self.update_config(command_line)
 
     def start(self) -> None:
         """Serves until a signal ends it."""
         logging.basicConfig(
-            level=cast(int, self.log_level),
+            level=self.log_level,
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
+        for library in ("alembic", "hypercorn"):
+            logging.getLogger(library).setLevel(max(self.log_level, logging.WARNING))
         asyncio.run(Daemon(self).run())
 
 
@@ -135,8 +145,11 @@ class Daemon:
         stack.callback(logs.close)
         solvers = SolverPool(self._store.scratch, self._worker)
         stack.push_async_callback(solvers.close)
-        builder = Builder(self._config, defaults, database, self._store, storage, logs, solvers)
-        remover = Remover(defaults, database, self._store, storage)
+        links = Links(database, self._store)
+        builder = Builder(
+            self._config, defaults, database, self._store, storage, logs, solvers, links
+        )
+        remover = Remover(defaults, database, self._store, storage, links)
         owner = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:16]}"
         queue = TaskQueue(database, owner, max_attempts=self._worker.max_attempts)
         pool = Pool(
@@ -151,7 +164,7 @@ class Daemon:
         token = AdminToken(self._secret())
         web = create_app(parts, token, self._app.url_prefix.rstrip("/"))
         async with asyncio.TaskGroup() as group:
-            group.create_task(parts.pool.run(), name="pool")
+            group.create_task(self._run_pool(parts.pool), name="pool")
             group.create_task(
                 serve(
                     cast(Any, web), self._hypercorn(listener), shutdown_trigger=self._stopping.wait
@@ -166,6 +179,10 @@ class Daemon:
             )
             parts.logs.detach()
             await parts.pool.drain(self._worker.drain_timeout)
+
+    async def _run_pool(self, pool: Pool) -> None:
+        await sweep_packages(self._store)
+        await pool.run()
 
     def _lock(self, stack: AsyncExitStack) -> None:
         for path in sorted({self._data / "daemon.lock", self._store.root / ".daemon.lock"}):
@@ -188,6 +205,7 @@ class Daemon:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))
+            listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
             raise ConfigurationError(
@@ -198,7 +216,8 @@ class Daemon:
 
     def _hypercorn(self, listener: socket.socket) -> HypercornConfig:
         config = HypercornConfig()
-        config.bind = [f"fd://{listener.fileno()}"]
+        # It closes what it listens to.
+        config.bind = [f"fd://{listener.detach()}"]
         config.graceful_timeout = HTTP_GRACE_S
         config.shutdown_timeout = HTTP_GRACE_S
         config.errorlog = logging.getLogger("hypercorn.error")

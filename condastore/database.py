@@ -5,8 +5,9 @@ beside it (WAL). On PostgreSQL both are ordinary sessions.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,13 @@ from condastore.migrations import HEAD
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _READERS = 4
-_BUSY_TIMEOUT_MS = 10_000
+_SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    # Others than this daemon: a backup, or somebody's sqlite3 shell.
+    "busy_timeout=10000",
+)
 
 T = TypeVar("T")
 
@@ -46,17 +53,26 @@ def _postgresql_epoch(*_: Any, **__: Any) -> str:
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Returns what `work` returns; a cancellation waits until it has ended.
-
-    A transaction that is cancelled halfway closes its connection, and the next writer would wait
-    for that.
-    """
+    """Returns what `work` returns; a cancellation waits until it has ended."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
         raise
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """A connection whose transaction ends with it."""
+
+    def close(self) -> None:
+        """Rolls back first: a cursor that a cancellation left open would keep the transaction, and
+        with it the write lock, alive beyond the close.
+        """
+        self.rollback()
+        super().close()
 
 
 class Database:
@@ -80,9 +96,9 @@ class Database:
         Raises `ConfigurationError` if the database can't be reached, or its schema is newer than
         this program, or older and `upgrade_db` is off.
         """
-        if self.is_sqlite and self._url.database:
-            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
         try:
+            if self.is_sqlite and self._url.database:
+                Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             async with self._writer.begin() as connection:
                 await connection.run_sync(self._migrate)
         except (SQLAlchemyError, OSError) as error:
@@ -107,9 +123,11 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session that is committed, durably, at the end of the block, or rolled back."""
         if self._write_lock is None:
-            async with AsyncSession(self._writer, expire_on_commit=False) as session:
-                async with session.begin():
-                    yield session
+            async with (
+                AsyncSession(self._writer, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
             return
         async with (
             self._write_lock,
@@ -120,9 +138,14 @@ class Database:
 
     def _engine(self, *, readers: bool) -> AsyncEngine:
         if not self.is_sqlite:
-            return create_async_engine(self._url, pool_pre_ping=True)
+            return _postgresql_engine(self._url)
         engine = create_async_engine(
-            self._url, pool_size=_READERS if readers else 1, max_overflow=0, pool_timeout=30
+            self._url,
+            # The driver's own BEGIN comes too late for a consistent read and is never IMMEDIATE.
+            connect_args={"factory": _SqliteConnection, "isolation_level": None},
+            pool_size=_READERS if readers else 1,
+            max_overflow=0,
+            pool_timeout=30,
         )
         _tune_sqlite(engine, begin="BEGIN" if readers else "BEGIN IMMEDIATE")
         return engine
@@ -142,6 +165,15 @@ class Database:
         upgrade(connection, current)
 
 
+def _postgresql_engine(url: URL) -> AsyncEngine:
+    try:
+        return create_async_engine(url, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"CondaStore.database_url needs {error.name}: install condastore[postgresql]"
+        ) from error
+
+
 def _async_url(url: str) -> URL:
     try:
         parsed = make_url(url)
@@ -152,7 +184,13 @@ def _async_url(url: str) -> URL:
     backend = parsed.get_backend_name()
     if backend not in _DRIVERS:
         raise ConfigurationError(
-            f"CondaStore.database_url names {backend!r}: condastore works with sqlite and postgresql"
+            f"CondaStore.database_url names {backend!r}; condastore works with sqlite and "
+            "postgresql"
+        )
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ConfigurationError(
+            "CondaStore.database_url names no file; a database in memory would not outlive the "
+            "daemon"
         )
     return parsed.set(drivername=_DRIVERS[backend])
 
@@ -160,13 +198,9 @@ def _async_url(url: str) -> URL:
 def _tune_sqlite(engine: AsyncEngine, begin: str) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _: Any) -> None:
-        # The driver's own BEGIN comes too late for a consistent read and is never IMMEDIATE.
-        connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+        for pragma in _SQLITE_PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")

@@ -106,13 +106,7 @@ class _Builder:
                 self._open.pop()
 
     def _node(self, event: _NodeEvent) -> None:
-        self._nodes_left -= 1
-        if self._nodes_left < 0:
-            raise _invalid("it has too many values", event.start_mark)
-        if event.anchor is not None:
-            raise _invalid("anchors are not supported", event.start_mark)
-        if event.tag is not None:
-            raise _invalid("tags are not supported", event.start_mark)
+        self._check(event)
         parent = self._open[-1] if self._open else None
         if isinstance(parent, _Mapping) and parent.key is None:
             parent.key = _key(event, parent.items)
@@ -127,8 +121,17 @@ class _Builder:
             self.root = value
         if container is not None:
             self._open.append(container)
-            if len(self._open) > MAX_DEPTH:
-                raise _invalid("nested too deeply", event.start_mark)
+
+    def _check(self, event: _NodeEvent) -> None:
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
+            raise _invalid("it has too many values", event.start_mark)
+        if len(self._open) > MAX_DEPTH:
+            raise _invalid("nested too deeply", event.start_mark)
+        if event.anchor is not None:
+            raise _invalid("anchors are not supported", event.start_mark)
+        if event.tag is not None:
+            raise _invalid("tags are not supported", event.start_mark)
 
 
 class _Mapping:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: write beside, fsync, rename, fsync the directory."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -8,6 +9,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 COPY_BYTES = 1024 * 1024
+NAME_BYTES = 255
+_DIGEST_CHARACTERS = 32
+
+
+def fitting(name: str) -> str:
+    """Returns a file name as it is, or a shorter one of its own if no file system takes it."""
+    encoded = name.encode()
+    if len(encoded) <= NAME_BYTES:
+        return name
+    stem, suffix = os.path.splitext(name)
+    ending = f"-{hashlib.sha256(encoded).hexdigest()[:_DIGEST_CHARACTERS]}{suffix}"
+    return stem.encode()[: NAME_BYTES - len(ending)].decode("utf-8", "ignore") + ending
 
 
 def sync_directory(directory: Path) -> None:

@@ -11,6 +11,8 @@ from urllib.parse import unquote
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from condastore import documents
 from condastore.channels import check_url, has_credentials
@@ -226,12 +228,26 @@ def _from_pip(entry: Record, platform: str) -> Package:
         version=entry["version"],
         manager="pip",
         platform=platform,
-        dependencies={},
+        dependencies=_requirements(entry.get("requires") or ()),
         url=entry["url"],
         hash=msgspec.convert(entry["hash"], Hash),
         category="main",
         optional=False,
     )
+
+
+def _requirements(requires: Iterable[str]) -> dict[str, str]:
+    """Constraints by name, sorted, of what a wheel requires without an extra."""
+    found = {}
+    for text in requires:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            # Old wheels say what no standard allows; they were installed all the same.
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            found[canonicalize_name(requirement.name)] = str(requirement.specifier) or "*"
+    return dict(sorted(found.items()))
 
 
 def locked_for(lockfile: Lockfile, platform: str) -> Locked:

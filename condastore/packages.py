@@ -16,6 +16,8 @@ _ROWS = 500
 
 async def record_packages(session: AsyncSession, build_id: int, records: Sequence[Record]) -> None:
     """Links a build to its packages; channels and packages that are new get their rows."""
+    # Engines write a channel's URL with or without a slash at its end.
+    records = [{**record, "channel": record["channel"].rstrip("/")} for record in records]
     channels = await _channel_ids(session, {record["channel"] for record in records})
     packages = await _package_ids(session, channels, records)
     files = await _package_build_ids(session, channels, packages, records)
@@ -29,7 +31,7 @@ async def record_packages(session: AsyncSession, build_id: int, records: Sequenc
 async def _channel_ids(session: AsyncSession, names: set[str]) -> dict[str, int]:
     await _insert(session, CondaChannel.__table__, [{"name": name} for name in sorted(names)])
     query = select(CondaChannel.name, CondaChannel.id).where(CondaChannel.name.in_(names))
-    return {name: row_id for name, row_id in await session.execute(query)}
+    return dict((await session.execute(query)).tuples().all())
 
 
 async def _package_ids(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from condastore.database import uninterrupted
+from condastore.errors import CondaStoreError
 from condastore.tables import TaskState
 from condastore.tasks import LEASE_S, Claim, Recovery, TaskQueue
 
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 # A wake-up that another process would have to send is not heard; this bounds the wait for it.
 POLL_S = 30.0
 RETRY_DELAYS_S = (1.0, 5.0, 30.0)
+# While the database is away, how a task ended is told to it again after these.
+RECORD_DELAYS_S = (1.0, 5.0, 15.0, 30.0)
 
 
 class Stop(Enum):
@@ -82,10 +86,10 @@ class Pool:
         """Takes over what daemons that are gone left; to be called before the port opens."""
         recovery = await self._queue.recover()
         for claim in recovery.canceled:
-            await self._works[claim.kind].abandon(claim, Stop.CANCELED)
+            await self._abandon(claim, Stop.CANCELED)
         for claim in recovery.exhausted:
-            reason = f"the daemon died {claim.attempts} times while it worked on this"
-            await self._works[claim.kind].abandon(claim, reason)
+            times = "once" if claim.attempts == 1 else f"{claim.attempts} times"
+            await self._abandon(claim, f"the daemon died {times} while it worked on this")
         return recovery
 
     async def run(self) -> None:
@@ -113,7 +117,7 @@ class Pool:
             task.cancel()
 
     async def drain(self, timeout_s: float) -> None:
-        """Claims nothing more and ends; what still runs after the timeout goes back to the queue."""
+        """Claims nothing more and ends; what outlasts the timeout goes back to the queue."""
         self._draining = True
         self.wake()
         tasks = [task for _, task in self._running.values()]
@@ -139,10 +143,17 @@ class Pool:
         """Waits for a task; returns None when the pool drains."""
         while not self._draining:
             lane.woken.clear()
-            claim = await self._queue.claim(lane.kinds)
+            try:
+                claim = await self._queue.claim(lane.kinds)
+                delay = await self._queue.next_start(lane.kinds) if claim is None else None
+            except Exception:
+                logger.exception("the task queue can't be read")
+                claim, delay = None, RECORD_DELAYS_S[0]
             if claim is not None:
-                return claim
-            delay = await self._queue.next_start(lane.kinds)
+                if not self._draining:
+                    return claim
+                await self._record(self._queue.release, claim.id)
+                break
             timeout_s = POLL_S if delay is None else min(max(delay, 0.01), POLL_S)
             try:
                 async with asyncio.timeout(timeout_s):
@@ -160,11 +171,13 @@ class Pool:
         def ended(_: asyncio.Task[None]) -> None:
             del self._running[claim.id]
             lane.slots.release()
+            # It may have queued others.
+            self.wake()
 
         task.add_done_callback(ended)
 
     async def _work(self, run: Run) -> None:
-        """Runs one task and records how it ended; never raises but for a bug in the queue."""
+        """Runs one task and records how it ended."""
         claim = run.claim
         work = self._works[claim.kind]
         loop = asyncio.get_running_loop()
@@ -175,19 +188,20 @@ class Pool:
         )
         try:
             run.started = True
-            if run.stop is not None:
-                raise asyncio.CancelledError
-            result = await work.run(run)
-            await self._queue.finish(claim.id, TaskState.DONE, result=result)
+            if run.stop is None:
+                result = await work.run(run)
+                await self._record(self._queue.finish, claim.id, TaskState.DONE, result=result)
+            else:
+                await self._stopped(run)
         except asyncio.CancelledError:
             if run.stop is None:
                 raise
             await self._stopped(run)
-        except Retry as error:
-            await self._retry(claim, work, str(error))
+        except (Retry, CondaStoreError, OSError) as error:
+            await self._retry(claim, str(error))
         except Exception as error:
             logger.exception("%s task %d failed", claim.kind, claim.id)
-            await self._give_up(claim, work, f"internal error: {type(error).__name__}")
+            await self._retry(claim, f"internal error: {type(error).__name__}")
         finally:
             if deadline is not None:
                 deadline.cancel()
@@ -195,24 +209,46 @@ class Pool:
     async def _stopped(self, run: Run) -> None:
         match run.stop:
             case Stop.CANCELED:
-                await self._queue.finish(run.claim.id, TaskState.CANCELED)
+                await self._abandon(run.claim, Stop.CANCELED)
             case Stop.DEADLINE:
-                await self._queue.finish(run.claim.id, TaskState.FAILED, error="deadline")
+                await self._abandon(run.claim, "it took too long")
             case Stop.SHUTDOWN:
-                await self._queue.release(run.claim.id)
+                await self._record(self._queue.release, run.claim.id)
 
-    async def _retry(self, claim: Claim, work: Work, error: str) -> None:
+    async def _retry(self, claim: Claim, error: str) -> None:
         if claim.attempts >= self._queue.max_attempts:
-            await self._give_up(claim, work, error)
+            await self._abandon(claim, error)
             return
         delay = RETRY_DELAYS_S[min(claim.attempts, len(RETRY_DELAYS_S)) - 1]
         logger.warning("%s task %d: %s; again in %g s", claim.kind, claim.id, error, delay)
-        await self._queue.retry(claim.id, delay, error)
-        self.wake()
+        await self._record(self._queue.retry, claim.id, delay, error)
 
-    async def _give_up(self, claim: Claim, work: Work, error: str) -> None:
-        await work.abandon(claim, error)
-        await self._queue.finish(claim.id, TaskState.FAILED, error=error)
+    async def _abandon(self, claim: Claim, why: Stop | str) -> None:
+        """Ends a task for good, after what it was about is settled, so that a crash is no gap."""
+        if not await self._record(self._works[claim.kind].abandon, claim, why):
+            return
+        if why is Stop.CANCELED:
+            await self._record(self._queue.finish, claim.id, TaskState.CANCELED)
+        else:
+            await self._record(self._queue.finish, claim.id, TaskState.FAILED, error=str(why))
+
+    async def _record(
+        self, change: Callable[..., Awaitable[None]], *values: Any, **named: Any
+    ) -> bool:
+        """Writes to the database, also if that is away for a moment; returns whether it could.
+
+        What could not be written is found, and done again, by the next daemon.
+        """
+        for delay in (*RECORD_DELAYS_S, None):
+            try:
+                await uninterrupted(_awaited(change(*values, **named)))
+                return True
+            except Exception:
+                logger.exception("the end of a task can't be recorded")
+            if delay is None or self._draining:
+                break
+            await asyncio.sleep(delay)
+        return False
 
     async def _keep_leases(self) -> None:
         while True:
@@ -232,6 +268,10 @@ class Pool:
                 for task_id in cancel:
                     self.stop(task_id, Stop.CANCELED)
             await asyncio.sleep(LEASE_S / 3)
+
+
+async def _awaited(change: Awaitable[None]) -> None:
+    await change
 
 
 class _Lane:

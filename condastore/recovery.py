@@ -4,15 +4,17 @@ says (promises I1-I3)."""
 import asyncio
 import logging
 import os
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from condastore.build_rows import find_build, key_of, log_key, move_build
+from condastore.build_rows import find_build, log_key, move_build, prefix_of
 from condastore.builds import FINAL, ArtifactType, BuildStatus, build_id_of
 from condastore.database import Database
-from condastore.errors import CondaStoreError
+from condastore.errors import BuildError, CondaStoreError
 from condastore.pool import Pool
 from condastore.prefixes import Store
 from condastore.streams import LogHub
@@ -53,9 +55,9 @@ async def _requeue_builds(database: Database, store: Store) -> None:
         for build_id in ids:
             build = await find_build(session, build_id)
             move_build(build, BuildStatus.QUEUED)
-            namespace = build.environment.namespace.name
-            prefix = store.prefix(namespace, build.build_key_version, key_of(build))
-            await asyncio.to_thread(store.discard, prefix)
+            # A store that moved to a longer path has no prefix of this build.
+            with suppress(BuildError):
+                await asyncio.to_thread(store.discard, prefix_of(store, build))
 
 
 async def _repair_links(database: Database, store: Store) -> None:
@@ -94,7 +96,7 @@ def _clear(store: Store) -> None:
     """Moves what dead children left to the trash; nothing runs yet."""
     for directory in (store.scratch, store.packages / "work"):
         for entry in list(directory.iterdir()) if directory.is_dir() else []:
-            os.rename(entry, store.trash / f"{directory.name}-{entry.name}-{os.getpid()}")
+            os.rename(entry, store.trash / uuid.uuid4().hex)
 
 
 async def _store_logs(database: Database, logs: LogHub) -> None:

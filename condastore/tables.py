@@ -31,6 +31,11 @@ def utcnow() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
+def row_id(number: int) -> int:
+    """Returns a number as an id that fits a column; what doesn't becomes one that no row has."""
+    return number if 0 < number < 2**63 else 0
+
+
 class TaskState(StrEnum):
     """Where a task is in the queue."""
 
@@ -262,7 +267,7 @@ class Task(Base):
 
     __tablename__ = "task"
     __table_args__ = (
-        Index("ix_task_queue", "state", "kind", "priority", "namespace", "id"),
+        Index("ix_task_queue", "state", "kind", "priority", "namespace", "id", "not_before"),
         Index("ix_task_served", "namespace", "claimed_at"),
         Index(None, "build_id"),
     )

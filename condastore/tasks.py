@@ -33,7 +33,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What the tasks of a daemon that is gone became."""
+    """What the tasks of a daemon that is gone became.
+
+    Those that won't run again are claimed: what they were about must be settled, then they end.
+    """
 
     queued: list[Claim] = field(default_factory=list)
     canceled: list[Claim] = field(default_factory=list)
@@ -153,8 +156,17 @@ class TaskQueue:
         async with self._database.write() as session:
             query = select(Task).where(*gone).order_by(Task.id).with_for_update(skip_locked=True)
             for task in (await session.scalars(query)).all():
-                _recover(task, self.max_attempts, recovery)
+                self._take_over(task, recovery)
         return recovery
+
+    def _take_over(self, task: Task, recovery: Recovery) -> None:
+        if not task.cancel_requested and task.attempts < self.max_attempts:
+            task.state, task.lease_until = TaskState.QUEUED, None
+            recovery.queued.append(_claim(task))
+            return
+        task.lease_owner = self._owner
+        ended = recovery.canceled if task.cancel_requested else recovery.exhausted
+        ended.append(_claim(task))
 
     async def _change(self, task_id: int, **values: Any) -> None:
         async with self._database.write() as session:
@@ -167,20 +179,6 @@ class TaskQueue:
                 )
                 .values(**values)
             )
-
-
-def _recover(task: Task, max_attempts: int, recovery: Recovery) -> None:
-    task.lease_until = None
-    if task.cancel_requested:
-        task.state, task.ended_on = TaskState.CANCELED, utcnow()
-        recovery.canceled.append(_claim(task))
-    elif task.attempts >= max_attempts:
-        task.state, task.ended_on = TaskState.FAILED, utcnow()
-        task.error = f"the daemon died {task.attempts} times while it worked on this"
-        recovery.exhausted.append(_claim(task))
-    else:
-        task.state = TaskState.QUEUED
-        recovery.queued.append(_claim(task))
 
 
 def _claim(task: Task) -> Claim:

@@ -48,10 +48,17 @@ def test_a_channel_stands_for_urls(channel: str, urls: list[str]) -> None:
         "a\nb",
         "a?b",
         "a" * 3000,
-    ]
-    + ["ftp://example.org/a", "https://", "https:///a", "https://example.org/a/../b"]
-    + ["https://example.org/a?token=b", "https://example.org/a#b", "https://[::1/a", "://a"]
-    + ["https://example.org/$TOKEN/a", "javascript://x/y"],
+        "ftp://example.org/a",
+        "https://",
+        "https:///a",
+        "https://example.org/a/../b",
+        "https://example.org/a?token=b",
+        "https://example.org/a#b",
+        "https://[::1/a",
+        "://a",
+        "https://example.org/$TOKEN/a",
+        "javascript://x/y",
+    ],
 )
 def test_what_is_no_channel_is_refused(channel: str) -> None:
     with pytest.raises(InvalidSpecification):
@@ -60,8 +67,13 @@ def test_what_is_no_channel_is_refused(channel: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["https://user:hunter2@example.org/a", "https://hunter2@example.org/a"]
-    + ["https://example.org/t/hunter2/a", "https://:hunter2@[::1/a", "https://a:hunter2@"],
+    [
+        "https://user:hunter2@example.org/a",
+        "https://hunter2@example.org/a",
+        "https://example.org/t/hunter2/a",
+        "https://:hunter2@[::1/a",
+        "https://a:hunter2@",
+    ],
 )
 def test_I13_credentials_are_refused_and_not_repeated(url: str) -> None:
     assert has_credentials(url)

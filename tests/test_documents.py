@@ -91,8 +91,14 @@ def test_F62_what_is_dangerous_is_refused_with_its_reason(text: str, why: str) -
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 5000 + "]" * 5000, "[" * 100_000, '{"a":' * 5000 + "1" + "}" * 5000, "- " * 5000 + "a"]
-    + ["a: {" * 5000, "[" * 40 + "]" * 40],
+    [
+        "[" * 5000 + "]" * 5000,
+        "[" * 100_000,
+        '{"a":' * 5000 + "1" + "}" * 5000,
+        "- " * 5000 + "a",
+        "a: {" * 5000,
+        "[" * 40 + "]" * 40,
+    ],
 )
 def test_F62_deep_nesting_is_refused(text: str) -> None:
     assert "nested too deeply" in refusal(text)

@@ -209,8 +209,12 @@ def test_limits_are_kept(text: str, limits: Limits) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["dependencies:\n" + "- a\n" * 100_000, "channels:\n" + "- a\n" * 10_000]
-    + ["dependencies:\n" + "- 'a=" + "1" * 900 + ";'\n" * 1000, "variables:\n" + "  ? a\n" * 9000],
+    [
+        "dependencies:\n" + "- a\n" * 100_000,
+        "channels:\n" + "- a\n" * 10_000,
+        "dependencies:\n" + "- 'a=" + "1" * 900 + ";'\n" * 1000,
+        "variables:\n" + "  ? a\n" * 9000,
+    ],
 )
 def test_F64_a_huge_specification_is_refused_quickly(text: str) -> None:
     begin = time.perf_counter()

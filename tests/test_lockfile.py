@@ -139,7 +139,7 @@ def test_what_is_posted_is_what_is_stored(
     text = to_json_text(parse(json.dumps(posted)))
     assert json.loads(text) == posted
     assert to_json_text(parse(text)) == text
-    assert to_json_text(parse(yaml.safe_dump(posted))) == text
+    assert to_json_text(parse(yaml.safe_dump(json.loads(text), sort_keys=False))) == text
 
 
 def test_nulls_of_optional_fields_are_left_out() -> None:
@@ -287,3 +287,12 @@ def test_the_explicit_text_names_urls_and_checksums() -> None:
     assert text == (
         f"#platform: linux-64\n@EXPLICIT\n{RECORD['url']}#{MD5}\n{TZDATA['url']}#{SHA256}\n"
     )
+
+
+def test_a_pip_package_says_what_it_requires_without_an_extra() -> None:
+    requires = ["Click>=8.1", "colorama", 'tomli; python_version < "3"', 'pytest; extra == "test"']
+    wheel = {**WHEEL, "requires": [*requires, "what is this"]}
+
+    (package,) = from_records({}, {"linux-64": [wheel]}, [CHANNEL], "abc").package
+
+    assert package.dependencies == {"click": ">=8.1", "colorama": "*"}

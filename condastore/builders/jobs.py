@@ -95,6 +95,11 @@ def remove_job(path: Path) -> Record:
     return {"v": 1, "job": "remove", "paths": [str(path)], "measure": True}
 
 
+def sweep_job(store: Store) -> Record:
+    """Returns the job that removes what can't be trusted from the package store."""
+    return {"v": 1, "job": "sweep", "packages_dir": str(store.packages)}
+
+
 def _engine(config: CondaStore, settings: Settings) -> Record:
     command = settings.conda_command
     bundled = command == "rattler"

@@ -9,9 +9,10 @@ import errno
 import logging
 from typing import Any
 
-from condastore.build_rows import add_artifact, find_build, log_key, move_build
+from condastore.build_rows import add_artifact, find_build, log_key, move_build, prefix_of
 from condastore.builders.artifacts import MAKERS, Installed
 from condastore.builders.jobs import Solution, build_job, locked_solution, solve_job
+from condastore.builders.links import Links
 from condastore.builders.plan import Plan, plan_of
 from condastore.builders.process import engine
 from condastore.builders.reporter import Reporter
@@ -28,8 +29,8 @@ from condastore.settings import Settings
 from condastore.specification import LockfileSpecification
 from condastore.storage import Storage
 from condastore.streams import LogHub
-from condastore.tables import utcnow
-from condastore.tasks import Claim
+from condastore.tables import Build, utcnow
+from condastore.tasks import Claim, enqueue
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Builder:
         storage: Storage,
         logs: LogHub,
         solvers: SolverPool,
+        links: Links,
     ) -> None:
         self._config = config
         self._defaults = defaults
@@ -57,54 +59,45 @@ class Builder:
         self._storage = storage
         self._logs = logs
         self._solvers = solvers
+        self._links = links
 
     async def run(self, run: Run) -> None:
         """Builds, unless the build has ended already. A failure is recorded, not raised."""
+        build_id = _build_id(run.claim)
         try:
-            plan = await uninterrupted(self._begin(run.claim))
-        except CondaStoreError as error:
-            await self.abandon(run.claim, str(error))
-            return
-        if plan is None:
-            return
-        reporter = Reporter(self._logs.open(plan.build_id, plan.log_key))
-        try:
-            reporter.line(f"starting build of conda environment {utcnow()} UTC")
-            solution = await self._solve(plan, reporter)
-            installed = await self._install(plan, solution, reporter)
-            await uninterrupted(self._publish(plan, solution, installed, reporter))
+            await self._build(build_id)
         except asyncio.CancelledError:
-            await self._stopped(plan, run.stop, reporter)
+            await self._stopped(build_id, run.stop)
             raise
         except (CondaStoreError, OSError) as error:
-            await self._failed(plan, explain(error), reporter)
+            await self._failed(build_id, explain(error))
         except Exception:
-            await self._failed(plan, "internal error; the daemon's log has more", reporter)
+            await self._failed(build_id, "internal error; the daemon's log has more")
             raise
 
     async def abandon(self, claim: Claim, why: Stop | str) -> None:
         """Ends a build that won't be run again: cancelled before it ran, or given up."""
-        async with self._database.read() as session:
-            build = await find_build(session, _build_id(claim))
-        if build.status in FINAL:
+        if why is Stop.CANCELED:
+            await self._stopped(_build_id(claim), why)
+        else:
+            await self._failed(_build_id(claim), str(why))
+
+    async def _build(self, build_id: int) -> None:
+        plan = await uninterrupted(self._begin(build_id))
+        if plan is None:
             return
-        key = log_key(build)
-        canceled = why is Stop.CANCELED
-        text = cancel_marker(build.id) if canceled else f"build failed: {why}"
-        self._logs.open(build.id, key).append(text + "\n")
-        await self._settle(
-            build.id,
-            key,
-            BuildStatus.CANCELED if canceled else BuildStatus.FAILED,
-            None if canceled else str(why),
-        )
+        reporter = Reporter(self._logs.open(build_id, plan.log_key))
+        reporter.line(f"starting build of conda environment {utcnow()} UTC")
+        solution = await self._solve(plan, reporter)
+        installed = await self._install(plan, solution, reporter)
+        await uninterrupted(self._publish(plan, solution, installed, reporter))
 
     # The phases
 
-    async def _begin(self, claim: Claim) -> Plan | None:
+    async def _begin(self, build_id: int) -> Plan | None:
         """Moves the build to BUILDING and clears what an earlier attempt left."""
         async with self._database.write() as session:
-            build = await find_build(session, _build_id(claim))
+            build = await find_build(session, build_id)
             if build.status in FINAL:
                 return None
             if build.status == BuildStatus.BUILDING:
@@ -120,7 +113,6 @@ class Builder:
 
     async def _solve(self, plan: Plan, reporter: Reporter) -> Solution:
         """Turns the specification into lists of packages; a lockfile is one already."""
-        reporter.phase("solve")
         if isinstance(plan.specification, LockfileSpecification):
             return locked_solution(plan.specification)
         job = solve_job(self._config, self._store, plan.settings, plan.specification)
@@ -161,11 +153,19 @@ class Builder:
             move_build(build, BuildStatus.COMPLETED)
             build.environment.current_build_id = build.id
         fault("build.recorded")
-        if plan.link is not None:
-            await asyncio.to_thread(self._store.publish, plan.link, plan.prefix)
+        await self._point(plan, reporter)
         fault("build.linked")
-        reporter.line(f"build {plan.build_id} is {plan.namespace}/{plan.environment} now")
         await self._logs.end(plan.build_id, plan.log_key, BuildStatus.COMPLETED)
+
+    async def _point(self, plan: Plan, reporter: Reporter) -> None:
+        """Switches the environment's link; from here on nothing undoes the build."""
+        try:
+            await self._links.follow(plan.environment_id)
+        except OSError as error:
+            logger.exception("the link of %s/%s", plan.namespace, plan.environment)
+            reporter.line(f"warning: the link could not be switched: {explain(error)}")
+        else:
+            reporter.line(f"build {plan.build_id} is {plan.namespace}/{plan.environment} now")
 
     async def _store_artifacts(
         self, plan: Plan, solution: Solution, installed: Installed, reporter: Reporter
@@ -184,41 +184,48 @@ class Builder:
 
     # The other ends
 
-    async def _stopped(self, plan: Plan, why: Stop | None, reporter: Reporter) -> None:
+    async def _stopped(self, build_id: int, why: Stop | None) -> None:
         match why:
             case Stop.CANCELED:
-                reporter.line(cancel_marker(plan.build_id))
-                await self._undo(plan, BuildStatus.CANCELED)
+                await self._end(build_id, BuildStatus.CANCELED, cancel_marker(build_id))
             case Stop.DEADLINE:
                 limit_s = self._config.max_build_time
-                await self._failed(plan, f"it took longer than {limit_s} s", reporter)
+                await self._failed(build_id, f"it took longer than {limit_s} s")
             case _:
-                reporter.line("the daemon stops; this build goes back to the queue")
-                await self._undo(plan, BuildStatus.QUEUED)
+                text = "the daemon stops; this build goes back to the queue"
+                await self._end(build_id, BuildStatus.QUEUED, text)
 
-    async def _failed(self, plan: Plan, reason: str, reporter: Reporter) -> None:
-        reporter.line(f"build failed: {reason}")
-        await self._undo(plan, BuildStatus.FAILED, reason)
+    async def _failed(self, build_id: int, reason: str) -> None:
+        await self._end(build_id, BuildStatus.FAILED, f"build failed: {reason}", reason)
 
-    async def _undo(self, plan: Plan, status: BuildStatus, info: str | None = None) -> None:
-        async with self._database.read() as session:
-            build = await find_build(session, plan.build_id)
-        if build.status in FINAL:
-            # Stopped after the point of no return: the build stands.
-            await self._logs.end(plan.build_id, plan.log_key, build.status)
-            return
-        await asyncio.to_thread(self._store.discard, plan.prefix)
-        await self._settle(plan.build_id, plan.log_key, status, info)
-
-    async def _settle(
-        self, build_id: int, key: str, status: BuildStatus, info: str | None = None
+    async def _end(
+        self, build_id: int, status: BuildStatus, text: str, info: str | None = None
     ) -> None:
+        """Ends an attempt that made nothing, unless the build has passed its point of no return."""
+        async with self._database.read() as session:
+            build = await find_build(session, build_id)
+        key = log_key(build)
+        if build.status in FINAL:
+            await self._logs.end(build_id, key, build.status)
+            return
+        Reporter(self._logs.open(build_id, key)).line(text)
+        discarded = await asyncio.to_thread(self._discard, build)
         async with self._database.write() as session:
             build = await find_build(session, build_id)
-            move_build(build, status, info)
+            if build.status != status:
+                move_build(build, status, info)
             add_artifact(build, ArtifactType.LOGS, key)
+            if discarded:
+                enqueue(session, "empty_trash", "")
         if status in FINAL:
             await self._logs.end(build_id, key, status)
+
+    def _discard(self, build: Build) -> bool:
+        try:
+            prefix = prefix_of(self._store, build)
+        except BuildError:
+            return False
+        return self._store.discard(prefix) is not None
 
 
 def explain(error: Exception) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from condastore.build_rows import key_of, log_key
+from condastore.build_rows import key_of, log_key, prefix_of
 from condastore.prefixes import Store
 from condastore.setting_rows import load_settings
 from condastore.settings import Settings
@@ -22,13 +22,12 @@ class Plan:
     log_key: str
     namespace: str
     environment: str
+    environment_id: int
     specification: Specification
     sha256: str
     """Of the specification."""
     settings: Settings
     prefix: Path
-    link: Path | None
-    """The environment's symbolic link; None where builds have none (key version 3)."""
 
 
 async def plan_of(session: AsyncSession, store: Store, defaults: Settings, build: Build) -> Plan:
@@ -37,19 +36,17 @@ async def plan_of(session: AsyncSession, store: Store, defaults: Settings, build
     Raises `BuildError` if its prefix would be too long.
     """
     namespace, environment = build.environment.namespace.name, build.environment.name
-    key = key_of(build)
-    versioned = build.build_key_version
     return Plan(
         build_id=build.id,
-        key=key,
+        key=key_of(build),
         log_key=log_key(build),
         namespace=namespace,
         environment=environment,
+        environment_id=build.environment_id,
         specification=from_stored(
             build.specification.spec, is_lockfile=build.specification.is_lockfile
         ),
         sha256=build.specification.sha256,
         settings=await load_settings(session, defaults, namespace, environment),
-        prefix=store.prefix(namespace, versioned, key),
-        link=None if versioned == 3 else store.environment_link(namespace, environment),
+        prefix=prefix_of(store, build),
     )

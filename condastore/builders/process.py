@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ class Child:
         self._output = asyncio.create_task(self._read_output(), name=f"output of {process.pid}")
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the process has not ended by itself."""
+        return self._process.returncode is None
+
+    @property
     def pid(self) -> int:
         """The process id, which is also its group's."""
         return self._process.pid
@@ -88,10 +93,8 @@ class Child:
 
     async def kill(self) -> None:
         """Ends the child and everything that it started, and waits until they are gone."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         await self._process.wait()
         self._output.cancel()
         await asyncio.gather(self._output, return_exceptions=True)
@@ -142,34 +145,46 @@ async def start_engine(scratch: Path) -> Child:
     """
     reading, writing = os.pipe()
     try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-m",
-            "condastore.engine",
-            "--events-fd",
-            str(writing),
-            "--parent",
-            str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            pass_fds=(writing,),
-            start_new_session=True,
-            cwd=scratch,
-            env=environment(scratch),
-        )
-    except BaseException:
-        os.close(reading)
-        raise
+        # Listened to before it starts, so that a cancellation leaves no process behind.
+        events, close_events = await _listen(reading)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-I",
+                "-m",
+                "condastore.engine",
+                "--events-fd",
+                str(writing),
+                "--parent",
+                str(os.getpid()),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(writing,),
+                start_new_session=True,
+                cwd=scratch,
+                env=environment(scratch),
+            )
+        except BaseException:
+            close_events()
+            raise
     finally:
         os.close(writing)
-    loop = asyncio.get_running_loop()
+    return Child(process, events, close_events)
+
+
+async def _listen(descriptor: int) -> tuple[asyncio.StreamReader, Callable[[], None]]:
+    """Returns a reader of a pipe, and what closes it."""
     events = asyncio.StreamReader(limit=EVENT_BYTES)
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(events), os.fdopen(reading, "rb", buffering=0)
-    )
-    return Child(process, events, transport.close)
+    pipe = os.fdopen(descriptor, "rb", buffering=0)
+    try:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(events), pipe
+        )
+    except BaseException:
+        pipe.close()
+        raise
+    return events, transport.close
 
 
 def environment(scratch: Path) -> dict[str, str]:

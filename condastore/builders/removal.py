@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
 from condastore.build_rows import find_build
-from condastore.builders.jobs import remove_job
+from condastore.builders.jobs import remove_job, sweep_job
+from condastore.builders.links import Links, recorded_prefix
 from condastore.builders.process import Event, engine
 from condastore.builds import FINAL, ArtifactType
 from condastore.database import Database
@@ -34,33 +35,29 @@ class Remover:
     """Runs the housekeeping tasks."""
 
     def __init__(
-        self, defaults: Settings, database: Database, store: Store, storage: Storage
+        self,
+        defaults: Settings,
+        database: Database,
+        store: Store,
+        storage: Storage,
+        links: Links,
     ) -> None:
         self._defaults = defaults
         self._database = database
         self._store = store
         self._storage = storage
+        self._links = links
 
     async def update_environment(self, run: Run) -> None:
         """Points an environment's link to its current build."""
-        async with self._database.read() as session:
-            environment = await session.scalar(
-                _environments().where(Environment.id == run.claim.payload["environment_id"])
-            )
-            current = environment and environment.current_build_id
-            build = await find_build(session, current) if current else None
-        if environment is not None and build is not None:
-            await self._point(environment, build)
+        await self._links.follow(run.claim.payload["environment_id"])
 
     async def delete_build(self, run: Run) -> dict[str, Any]:
         """Removes a build's files; its row stays, and says what came free."""
         assert run.claim.build_id is not None
         async with self._database.read() as session:
             build = await find_build(session, run.claim.build_id)
-            current_id = build.environment.current_build_id
-            current = await find_build(session, current_id) if current_id else build
-        if build.environment.deleted_on is None:
-            await self._point(build.environment, current)
+        await self._links.follow(build.environment_id)
         kept = set(self._defaults.build_artifacts_kept_on_deletion)
         freed = await self._remove_files(build, kept)
         async with self._database.write() as session:
@@ -98,16 +95,6 @@ class Remover:
         """What could not be removed stays marked as deleted; the operator reads why."""
         logger.error("%s task %d was given up: %s", claim.kind, claim.id, why)
 
-    async def _point(self, environment: Environment, build: Build) -> None:
-        if build.build_key_version == 3:
-            return
-        link = self._store.environment_link(environment.namespace.name, environment.name)
-        prefix = _prefix(build)
-        if prefix is not None and build.deleted_on is None:
-            await asyncio.to_thread(self._store.publish, link, prefix)
-        else:
-            await asyncio.to_thread(self._store.unpublish, link)
-
     async def _remove_environments(self, wanted: Any) -> int:
         async with self._database.read() as session:
             environments = (await session.scalars(_environments().where(wanted))).all()
@@ -115,8 +102,7 @@ class Remover:
         if any(build.status not in FINAL for build in builds):
             raise Retry("a build is still running")
         for environment in environments:
-            link = self._store.environment_link(environment.namespace.name, environment.name)
-            await asyncio.to_thread(self._store.unpublish, link)
+            await self._links.follow(environment.id)
         freed = 0
         for build in builds:
             freed += await self._remove_files(build, set())
@@ -138,7 +124,7 @@ class Remover:
     async def _remove_files(self, build: Build, kept: set[ArtifactType]) -> int:
         """Removes a build's prefix and artifacts; returns the bytes that came free."""
         freed = 0
-        prefix = _prefix(build)
+        prefix = recorded_prefix(build)
         discarded = await asyncio.to_thread(self._store.discard, prefix) if prefix else None
         fault("remove.discarded")
         if discarded is not None:
@@ -156,6 +142,14 @@ class Remover:
         return freed
 
 
+async def sweep_packages(store: Store) -> None:
+    """Removes the packages that a crash may have damaged; to be called while nothing builds."""
+    async with engine(store.scratch) as child:
+        result = await child.do(sweep_job(store), _ignore)
+    if result["removed"]:
+        logger.warning("a crash left %d files in the package store to remove", result["removed"])
+
+
 def _environments() -> Any:
     return select(Environment).options(joinedload(Environment.namespace))
 
@@ -167,14 +161,6 @@ async def _builds_of(session: AsyncSession, environments: Sequence[Environment])
         .options(selectinload(Build.build_artifacts))
     )
     return (await session.scalars(query)).all()
-
-
-def _prefix(build: Build) -> Path | None:
-    """Returns where a completed build's prefix is recorded to be."""
-    for artifact in build.build_artifacts:
-        if artifact.artifact_type == ArtifactType.DIRECTORY:
-            return Path(artifact.key)
-    return None
 
 
 async def _ignore(_: Event) -> None:

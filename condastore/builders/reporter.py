@@ -17,7 +17,7 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """Adds a line of the daemon's own."""
-        self._log.append(text + "\n")
+        self._log.append(text + "\n", always=True)
 
     def phase(self, phase: str) -> None:
         """Says that a phase begins."""

@@ -39,7 +39,7 @@ class SolverPool:
 
         Raises `BuildError` with the solver's explanation.
         """
-        solver = self._idle.pop() if self._idle else _Solver(await start_engine(self._scratch))
+        solver = await self._ready()
         keep = False
         try:
             result = await solver.child.do(job, listener)
@@ -61,6 +61,15 @@ class SolverPool:
             self._reaper.cancel()
         while self._idle:
             await self._idle.pop().child.kill()
+
+    async def _ready(self) -> _Solver:
+        """Returns the solver that was used last, or a new one; some may have died meanwhile."""
+        while self._idle:
+            solver = self._idle.pop()
+            if solver.child.is_alive:
+                return solver
+            await solver.child.kill()
+        return _Solver(await start_engine(self._scratch))
 
     def _is_worth_keeping(self, solver: _Solver, rss_bytes: int) -> bool:
         return (

@@ -22,15 +22,11 @@ def main() -> int:
     confine.die_with_parent(arguments.parent)
     os.set_inheritable(arguments.events_fd, False)
     events = Events(arguments.events_fd)
-    role: Role | None = None
+    roles: dict[str, Role] = {}
     done = True
     for line in sys.stdin.buffer:
-        job = json.loads(line)
-        if role is None:
-            confine.limit(job["job"], job.get("limits", {}).get("memory_bytes"))
-            role = _role(job["job"])
-        done = _perform(role, job, events)
-        if job["job"] != "solve":
+        done = _perform(line, roles, events)
+        if "solve" not in roles:
             break
     return 0 if done else 1
 
@@ -46,7 +42,7 @@ def _role(name: str) -> Role:
     # Imported here because limits must be set before rattler is loaded, and because removing
     # files needs none of it.
     if name == "solve":
-        from condastore.engine.solve import Solver
+        from condastore.engine.solver import Solver
 
         return Solver().solve
     if name == "build":
@@ -58,9 +54,14 @@ def _role(name: str) -> Role:
     return {"remove": remove.remove, "sweep": remove.sweep}[name]
 
 
-def _perform(role: Role, job: Any, events: Events) -> bool:
+def _perform(line: bytes, roles: dict[str, Role], events: Events) -> bool:
     try:
-        role(job, events)
+        job = json.loads(line)
+        name = job["job"]
+        if name not in roles:
+            confine.limit(name, job.get("limits", {}).get("memory_bytes"))
+            roles[name] = _role(name)
+        roles[name](job, events)
     except BaseException as error:  # a panic in Rust is no Exception
         reason = explain(error)
         if reason.kind == "internal":

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from condastore.engine import pip
+from condastore.engine import external, pip
 from condastore.engine.bytecode import add_bytecode
 from condastore.engine.events import EngineError, Events
 from condastore.engine.fetch import fetch
@@ -12,7 +12,7 @@ from condastore.engine.jobs import BuildJob, Record
 from condastore.engine.link import link
 from condastore.engine.metadata import complete_metadata
 from condastore.engine.permissions import settle
-from condastore.engine.store import PackageStore, sync_file_system
+from condastore.engine.store import PackageStore, sync_file_systems
 from condastore.engine.trees import remove_tree
 from condastore.engine.workspace import workspace
 
@@ -36,8 +36,6 @@ def _build(job: BuildJob, prefix: Path, events: Events) -> None:
         if job["engine"] == "rattler":
             records, entries = asyncio.run(_assemble(job, prefix, store, scratch, events))
         else:
-            from condastore.engine import external
-
             external.link(dict(job), events)
             records, entries = job["records"], []
         pip_packages = {}
@@ -45,7 +43,7 @@ def _build(job: BuildJob, prefix: Path, events: Events) -> None:
             pip_packages = pip.resolve_and_install(dict(job), prefix, events)
         events.phase("permissions")
         size = settle(prefix, job["permissions"], job["uid"], job["gid"])
-        sync_file_system(prefix)
+        sync_file_systems(prefix, scratch)
         store.mark_durable(entries)
     events.result(
         packages=records,

@@ -6,6 +6,7 @@ links. A `.pyc` is valid for the modification time of its source, so it is only 
 source that is itself a link to the one which was compiled.
 """
 
+import errno
 import json
 import os
 import subprocess
@@ -13,8 +14,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from condastore.engine.confine import die_with_parent
 from condastore.engine.events import Events
 from condastore.engine.jobs import Record
 from condastore.engine.store import PackageStore, publish
@@ -42,6 +45,10 @@ class _Package:
     entry: Path
 
 
+class _Failed(Exception):
+    """The interpreter of the prefix does not work."""
+
+
 def add_bytecode(
     prefix: Path, records: Sequence[Record], store: PackageStore, scratch: Path, events: Events
 ) -> list[Path]:
@@ -55,9 +62,13 @@ def add_bytecode(
         for r in records
         if r.get("noarch") == "python"
     ]
-    while missing := [package for package in packages if not package.entry.is_dir()]:
-        if not _compile_unclaimed(missing, python, store, scratch, events):
-            time.sleep(_CLAIM_RETRY_S)
+    try:
+        while missing := [package for package in packages if not package.entry.is_dir()]:
+            if not _compile_unclaimed(missing, python, store, scratch, events):
+                time.sleep(_CLAIM_RETRY_S)
+    except _Failed as failed:
+        events.log(f"warning: no Python files were compiled: {failed}", STEP)
+        return []
     for package in packages:
         _link(package, python.site_packages)
     return [package.entry for package in packages]
@@ -110,9 +121,9 @@ def _sources(root: Path) -> Iterator[tuple[Path, str]]:
     for entry in manifest["paths"]:
         path = entry["_path"]
         # A file with the prefix in it differs in every prefix.
-        if path.startswith(_SITE_PACKAGES) and path.endswith(".py"):
-            if not entry.get("prefix_placeholder"):
-                yield root / path, path.removeprefix(_SITE_PACKAGES)
+        is_module = path.startswith(_SITE_PACKAGES) and path.endswith(".py")
+        if is_module and not entry.get("prefix_placeholder"):
+            yield root / path, path.removeprefix(_SITE_PACKAGES)
 
 
 def _compile(
@@ -130,8 +141,11 @@ def _compile(
         while count := len(dots.read(4096)):
             done += count
             events.progress("bytecode", done, len(work))
-    if any(worker.wait() != 0 for worker in workers):
-        events.log("warning: not all Python files could be compiled", STEP)
+    for status in [worker.wait() for worker in workers]:
+        if status in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(status, os.strerror(status))
+        if status != 0:
+            raise _Failed(f"{executable} ended with status {status}")
 
 
 def _parts(work: Sequence[tuple[str, str, str]]) -> list[Sequence[tuple[str, str, str]]]:
@@ -151,9 +165,16 @@ def _start_worker(
     worklist = scratch / f"compile-{number}"
     worklist.write_text("".join(json.dumps(item) + "\n" for item in part))
     # Without site, so that no .pth file of a package is run; without the caller's environment.
-    command = [executable, "-I", "-S", "-W", "ignore", _WORKER]
+    command = [os.fspath(executable), "-I", "-S", "-W", "ignore", os.fspath(_WORKER)]
     with open(worklist, "rb") as stdin:
-        return subprocess.Popen(command, stdin=stdin, stdout=dots, env={}, cwd=scratch)
+        return subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=dots,
+            env={},
+            cwd=scratch,
+            preexec_fn=partial(die_with_parent, os.getpid()),
+        )
 
 
 def _link(package: _Package, site_packages: Path) -> None:

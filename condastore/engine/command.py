@@ -98,15 +98,21 @@ def run(
 def _started(
     command: Sequence[str], environment: Mapping[str, str], directory: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=functools.partial(die_with_parent, os.getpid()),
-    )
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Environments are for others too, whatever the daemon's own files are.
+            umask=0o022,
+            preexec_fn=functools.partial(die_with_parent, os.getpid()),
+        )
+    except OSError as error:
+        text = f"{Path(command[0]).name} can't be started: {error.strerror}"
+        raise EngineError("engine", text) from None
     with process:
         try:
             yield process

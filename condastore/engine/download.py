@@ -2,9 +2,9 @@
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from rattler.networking import Client
@@ -27,113 +27,40 @@ Advance = Callable[[int], None]
 
 
 class Archive:
-    """An archive whose bytes are known to be those that the record promises."""
-
-    def __init__(self, path: Path, sha256: str, size: int) -> None:
-        self.path = path
-        self.sha256 = sha256
-        self.size = size
-
-
-class Downloader:
-    """Gets archives into a directory; those of `file:` URLs are left where they are."""
-
-    def __init__(self, client: Client, directory: Path, limits: Limits, advance: Advance) -> None:
-        self._client = client
-        self._directory = directory
-        self._limits = limits
-        self._advance = advance
-
-    async def get(self, record: Record) -> Archive:
-        """The archive of one package."""
-        url = urlsplit(record["url"])
-        if url.scheme == "file":
-            digest = await asyncio.to_thread(self._read_local, record, Path(unquote(url.path)))
-        elif url.scheme in ("http", "https"):
-            digest = await self._download(record)
-        else:
-            raise EngineError("spec", f"Package {label(record)} has an unsupported kind of URL.")
-        digest.check(record)
-        return Archive(digest.path, digest.sha256.hexdigest(), digest.size)
-
-    def _read_local(self, record: Record, path: Path) -> "_Digest":
-        digest = self._digest(record, path)
-        try:
-            with open(path, "rb", buffering=0) as file:
-                while data := file.read(_READ_BYTES):
-                    digest.add(data)
-        except OSError as error:
-            reason = f"Could not read package {label(record)}: {error.strerror}"
-            raise EngineError("network", reason) from None
-        return digest
-
-    async def _download(self, record: Record) -> "_Digest":
-        path = self._directory / f"{archive_hash(record)}-{file_name(record)}"
-        for attempt in range(1, _ATTEMPTS + 1):
-            digest = self._digest(record, path)
-            try:
-                await self._transfer(record["url"], digest)
-                return digest
-            except EngineError:
-                raise
-            except Exception as error:
-                reason = explain_transfer(error, f"package {label(record)}")
-                status = http_status(error)
-                final = status is not None and status < 500 and status not in _TRANSIENT_STATUSES
-                if final or reason.kind != "network" or attempt == _ATTEMPTS:
-                    raise reason from None
-                self._advance(-digest.size)
-                await asyncio.sleep(_RETRY_S * attempt)
-        raise AssertionError("unreachable")
-
-    async def _transfer(self, url: str, digest: "_Digest") -> None:
-        stall_s = self._limits.get("stall_s", _STALL_S)
-        with open(digest.path, "wb", buffering=0) as file:
-            transfer = asyncio.ensure_future(
-                download_to_writer(self._client, url, _Writer(file.fileno(), digest))
-            )
-            try:
-                while not transfer.done():
-                    before = digest.size
-                    await asyncio.wait({transfer}, timeout=stall_s)
-                    if not transfer.done() and digest.size - before < _STALL_BYTES:
-                        raise EngineError("network", f"No data from {url} for {stall_s:g} s.")
-                await transfer
-            finally:
-                transfer.cancel()
-
-    def _digest(self, record: Record, path: Path) -> "_Digest":
-        return _Digest(record, path, self._limits["package_bytes"], self._advance)
-
-
-class _Digest:
-    """Counts and hashes the bytes of an archive as they come."""
+    """An archive on this machine; counted and hashed as its bytes come."""
 
     def __init__(self, record: Record, path: Path, limit: int, advance: Advance) -> None:
         self.path = path
         self.size = 0
-        self.sha256 = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._record = record
         self._limit = limit
         self._advance = advance
 
     def add(self, data: bytes) -> None:
+        """Takes the next bytes into account."""
         self.size += len(data)
         if self.size > self._limit:
             raise EngineError(
                 "package",
                 f"Package {label(self._record)} is larger than the limit of {self._limit} bytes.",
             )
-        self.sha256.update(data)
+        self._sha256.update(data)
         if not self._record.get("sha256"):
             self._md5.update(data)
         self._advance(len(data))
 
-    def check(self, record: Record) -> None:
+    @property
+    def sha256(self) -> str:
+        """The hash of what has come so far."""
+        return self._sha256.hexdigest()
+
+    def check(self) -> None:
         """Compares with what the record says; sha256 counts where there is one."""
+        record = self._record
         if record.get("sha256"):
-            name, expected, found = "sha256", record["sha256"], self.sha256.hexdigest()
+            name, expected, found = "sha256", record["sha256"], self.sha256
         else:
             name, expected, found = "md5", record["md5"], self._md5.hexdigest()
         if found != expected:
@@ -149,13 +76,81 @@ class _Digest:
             )
 
 
+class Downloader:
+    """Gets archives into a directory; those of `file:` URLs are left where they are."""
+
+    def __init__(self, client: Client, directory: Path, limits: Limits, advance: Advance) -> None:
+        self._client = client
+        self._directory = directory
+        self._limits = limits
+        self._advance = advance
+
+    async def get(self, record: Record) -> Archive:
+        """The archive of one package."""
+        url = urlsplit(record["url"])
+        if url.scheme == "file":
+            archive = await asyncio.to_thread(self._read_local, record, Path(unquote(url.path)))
+        elif url.scheme in ("http", "https"):
+            archive = await self._download(record)
+        else:
+            raise EngineError("spec", f"Package {label(record)} has an unsupported kind of URL.")
+        archive.check()
+        return archive
+
+    def _read_local(self, record: Record, path: Path) -> Archive:
+        archive = self._archive(record, path)
+        try:
+            with open(path, "rb", buffering=0) as file:
+                while data := file.read(_READ_BYTES):
+                    archive.add(data)
+        except OSError as error:
+            reason = f"Could not read package {label(record)}: {error.strerror}"
+            raise EngineError("network", reason) from None
+        return archive
+
+    async def _download(self, record: Record) -> Archive:
+        path = self._directory / f"{archive_hash(record)}-{file_name(record)}"
+        for attempt in range(1, _ATTEMPTS + 1):
+            archive = self._archive(record, path)
+            try:
+                await self._transfer(record["url"], archive)
+                return archive
+            except (RuntimeError, OSError) as error:  # all that rattler raises
+                reason = explain_transfer(error, f"package {label(record)}")
+                status = http_status(error)
+                final = status is not None and status < 500 and status not in _TRANSIENT_STATUSES
+                if final or reason.kind != "network" or attempt == _ATTEMPTS:
+                    raise reason from None
+                self._advance(-archive.size)
+                await asyncio.sleep(_RETRY_S * attempt)
+        raise AssertionError("unreachable")
+
+    async def _transfer(self, url: str, archive: Archive) -> None:
+        stall_s = self._limits.get("stall_s", _STALL_S)
+        with archive.path.open("wb") as file:
+            writer = _Writer(archive, file)
+            transfer = asyncio.ensure_future(download_to_writer(self._client, url, writer))
+            try:
+                while not transfer.done():
+                    before = archive.size
+                    await asyncio.wait({transfer}, timeout=stall_s)
+                    if not transfer.done() and archive.size - before < _STALL_BYTES:
+                        raise EngineError("network", f"No data from {url} for {stall_s:g} s.")
+                await transfer
+            finally:
+                transfer.cancel()
+
+    def _archive(self, record: Record, path: Path) -> Archive:
+        return Archive(record, path, self._limits["package_bytes"], self._advance)
+
+
 class _Writer:
     """What rattler writes a response to."""
 
-    def __init__(self, descriptor: int, digest: _Digest) -> None:
-        self._descriptor = descriptor
-        self._digest = digest
+    def __init__(self, archive: Archive, file: BinaryIO) -> None:
+        self._archive = archive
+        self._file = file
 
     def write(self, data: bytes) -> int:
-        self._digest.add(data)
-        return os.write(self._descriptor, data)
+        self._archive.add(data)
+        return self._file.write(data)

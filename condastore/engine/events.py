@@ -53,7 +53,7 @@ class Events:
     def progress(
         self, phase: Phase, done: int, total: int, done_bytes: int = 0, total_bytes: int = 0
     ) -> None:
-        """Says how far a phase is; calls closer together than 100 ms are dropped, the last is not."""
+        """Says how far a phase is; calls within 100 ms are dropped, but the last is not."""
         now = time.monotonic()
         if done < total and now - self._progress_at < PROGRESS_INTERVAL_S:
             return

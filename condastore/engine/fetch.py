@@ -11,10 +11,10 @@ from rattler.package_streaming import download_and_extract
 
 from condastore.engine.download import Archive, Downloader
 from condastore.engine.events import EngineError, Events
-from condastore.engine.failures import explain, os_error_number
+from condastore.engine.failures import explain
 from condastore.engine.jobs import BuildJob, Limits, Record
 from condastore.engine.network import client
-from condastore.engine.records import archive_hash, checked, completed, distribution, label
+from condastore.engine.records import archive_hash, archive_stem, checked, completed, label
 from condastore.engine.store import PackageStore, publish
 from condastore.engine.trees import measure_tree
 from condastore.engine.validate import validate
@@ -36,13 +36,10 @@ async def fetch(
     _log_plan(records, missing, events)
     _check_disk(store, missing, job["limits"])
     fetcher = _Fetcher(job, store, workspace, events, missing)
-    try:
-        # The largest first: the last one to come then does not keep the others waiting.
-        async with asyncio.TaskGroup() as tasks:
-            for record in sorted(missing, key=lambda r: -int(r.get("size") or 0)):
-                tasks.create_task(fetcher.obtain(record))
-    except* EngineError as errors:
-        raise explain(errors) from None
+    # The largest first: the last one to come then does not keep the others waiting.
+    async with asyncio.TaskGroup() as tasks:
+        for record in sorted(missing, key=lambda r: -int(r.get("size") or 0)):
+            tasks.create_task(fetcher.obtain(record))
     return [completed(record, store.read_index(record["sha256"])) for record in records]
 
 
@@ -108,7 +105,7 @@ class _Fetcher:
             raise _explain_extraction(error, record) from None
         finally:
             extraction.cancel()
-        if sha256.hex() != archive.sha256:
+        if sha256.hex() != archive.sha256:  # it is another's file, if its URL is a `file:` one
             raise EngineError("hash", f"Package {label(record)} changed while it was read.")
 
     def _check_growth(self, tree: Path, record: Record) -> None:
@@ -159,8 +156,9 @@ def _is_stored(store: PackageStore, record: Record) -> bool:
 
 
 def _explain_extraction(error: OSError, record: Record) -> EngineError:
-    if os_error_number(error) is not None:
-        return explain(error)
+    reason = explain(error)
+    if reason.kind != "internal":
+        return reason
     return EngineError("package", f"Package {label(record)} can't be unpacked: {error}")
 
 
@@ -179,7 +177,7 @@ def _log_plan(records: Sequence[Record], missing: Sequence[Record], events: Even
     absent = {id(record) for record in missing}
     rows = [("package", "version", "build", "channel", "")]
     for record in sorted(records, key=lambda r: str(r["name"])):
-        build = distribution(record).rpartition("-")[2]
+        build = archive_stem(record).rpartition("-")[2]
         source = record["url"].rsplit("/", 1)[0]
         state = "to fetch" if id(record) in absent else "in store"
         rows.append((record["name"], record["version"], build, source, state))

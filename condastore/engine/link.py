@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rattler import Config, InstallerReporter, install
+from rattler.exceptions import InstallerError, LinkError
 from rattler.package_cache import PackageCache, ValidationMode
 
-from condastore.engine.events import Events
+from condastore.engine.events import EngineError, Events
+from condastore.engine.failures import explain
 from condastore.engine.jobs import BuildJob, Record
 from condastore.engine.records import distribution, for_rattler, label
 from condastore.engine.solve import parse_specs
@@ -21,7 +23,8 @@ STEP = "action_install_lockfile"
 _SCRIPTS = ("pre-link", "post-link")
 # A script may write to any file of its prefix, so none of them may be shared.
 _COPIES = "allow-hard-links = false\nallow-ref-links = true\nallow-symbolic-links = false\n"
-_CLOBBER = b"__clobber-from-"
+_CLOBBERS = "__clobbers__"
+_CLOBBERS_NAMED = 5
 
 
 async def link(
@@ -32,7 +35,21 @@ async def link(
     _report_scripts(job, records, store, events)
     view = _make_view(records, store, workspace)
     events.log("Preparing transaction: done", STEP)
-    scratch = workspace / "record.json"
+    try:
+        await _install(job, records, view, workspace / "record.json", events)
+    except (InstallerError, LinkError) as error:
+        reason = explain(error)
+        if reason.kind == "internal":
+            reason = EngineError("package", f"The packages can't be linked: {error}")
+        raise reason from None
+    _correct_metadata(Path(job["prefix"]), view, records, store)
+    _report_clobbers(Path(job["prefix"]), events)
+    events.log("Executing transaction: done", STEP)
+
+
+async def _install(
+    job: BuildJob, records: Sequence[Record], view: Path, scratch: Path, events: Events
+) -> None:
     await install(
         [for_rattler(record, scratch) for record in records],
         job["prefix"],
@@ -40,15 +57,10 @@ async def link(
         # None would let a configuration file decide.
         execute_link_scripts=job["link_scripts"],
         config=Config.from_toml(_COPIES) if job["link_scripts"] else None,
-        reporter=_Reporter(events, len(records)),
+        reporter=_Reporter(events, len(records)),  # type: ignore[abstract]
         # Rattler 0.28 takes its inner type here, and refuses the MatchSpec itself.
-        requested_specs=[
-            spec._match_spec  # type: ignore[misc]
-            for spec in parse_specs(job["specs"], job["channels"])
-        ],
+        requested_specs=[spec._match_spec for spec in parse_specs(job["specs"], job["channels"])],
     )
-    _correct_metadata(Path(job["prefix"]), view, records, store, events)
-    events.log("Executing transaction: done", STEP)
 
 
 def _make_view(records: Sequence[Record], store: PackageStore, workspace: Path) -> Path:
@@ -60,7 +72,7 @@ def _make_view(records: Sequence[Record], store: PackageStore, workspace: Path) 
 
 
 def _correct_metadata(
-    prefix: Path, view: Path, records: Sequence[Record], store: PackageStore, events: Events
+    prefix: Path, view: Path, records: Sequence[Record], store: PackageStore
 ) -> None:
     # The records name the view, which is gone after the build and called otherwise in the next:
     # the same packages must give the same prefix.
@@ -69,12 +81,14 @@ def _correct_metadata(
         data = metadata.read_bytes()
         source = os.fsencode(view / distribution(record))
         metadata.write_bytes(data.replace(source, os.fsencode(store.package(record["sha256"]))))
-        if _CLOBBER in data:
-            events.log(
-                f"warning: {label(record)} has files that another package has too; "
-                "its own were kept aside with the ending __clobber-from-*",
-                STEP,
-            )
+
+
+def _report_clobbers(prefix: Path, events: Events) -> None:
+    # Where several packages have a file, rattler uses that of one and keeps the others' here.
+    for package in sorted((prefix / _CLOBBERS).glob("*")):
+        files = sorted(str(p.relative_to(package)) for p in package.rglob("*") if not p.is_dir())
+        names = ", ".join(files[:_CLOBBERS_NAMED]) + (", ..." if files[_CLOBBERS_NAMED:] else "")
+        events.log(f"warning: {package.name} has files that other packages bring: {names}", STEP)
 
 
 def _report_scripts(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Claim:
-    """The sole right to make one thing; use it in a `with` statement."""
+    """The sole right to make one thing."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -18,6 +18,10 @@ class Claim:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Gives the right back."""
         os.unlink(self._path)
         os.close(self._descriptor)
 

@@ -13,13 +13,12 @@ from rattler.networking.middleware import (
 )
 
 from condastore.engine.events import EngineError
-from condastore.engine.failures import explain, os_error_number
+from condastore.engine.failures import explain
 from condastore.engine.jobs import Credential
 from condastore.engine.redaction import without_credentials
 
 _USER_AGENT = "condastore"
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})[^)]*\)")
-_NETWORK_WORDS = ("error sending request", "Request failed after", "error decoding response body")
 
 
 def client(credentials: Sequence[Credential], retries: int) -> Client:
@@ -51,11 +50,10 @@ def explain_transfer(error: BaseException, what: str) -> EngineError:
         return EngineError("auth", f"The server refused access to {what} (HTTP status {status}).")
     if status is not None:
         return EngineError("network", f"Could not fetch {what}: HTTP status {status}.")
-    if any(word in text for word in _NETWORK_WORDS):
-        return EngineError("network", f"Could not fetch {what}: {text}")
-    if isinstance(error, OSError) and os_error_number(error) is None:
-        return EngineError("network", f"Could not fetch {what}: {text}")
-    return explain(error)
+    reason = explain(error)
+    if reason.kind != "internal":
+        return reason
+    return EngineError("network", f"Could not fetch {what}: {text}")
 
 
 def http_status(error: BaseException) -> int | None:

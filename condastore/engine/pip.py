@@ -1,6 +1,5 @@
 """The pip packages of an environment: chosen and installed beside those that conda owns."""
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -13,6 +12,7 @@ from condastore.engine.events import EngineError, Events
 from condastore.engine.pip_lock import Entry, canonical_name
 from condastore.engine.pip_sources import file_sources, read_sources
 from condastore.engine.pip_tool import Uv, Versions
+from condastore.engine.workspace import workspace
 
 _STEP = "pip"
 _UV_PLATFORMS = {
@@ -37,27 +37,28 @@ def resolve_and_install(
     python = prefix / "bin" / "python"
     if not python.exists():
         raise EngineError("spec", "The pip: section needs python among the dependencies.")
+    events.phase("pip")
     here = str(rattler.Subdir.current())
-    with tempfile.TemporaryDirectory(prefix="condastore-pip-") as directory:
-        tool = _tool(job, python, Path(directory), events)
-        if job.get("pip_locked") is not None:
-            chosen = {here: list(job["pip_locked"])}
+    locked = job.get("pip_locked")
+    with workspace(Path(job["packages_dir"]) / "work") as directory:
+        tool = _tool(job, python, directory, events)
+        if locked:
+            chosen = {here: list(locked)}
         else:
             chosen = _resolve(tool, here, job["pip"].get("python_platforms", {}), events)
         _install(tool, chosen[here], events)
         installed = _installed(prefix, chosen[here])
         if job.get("bytecode", True):
             _compile(tool, installed.values())
-    if job.get("pip_locked") is None:
+    if not locked:
         _add_requires(chosen, installed)
     return chosen
 
 
 def _tool(job: Mapping[str, Any], python: Path, directory: Path, events: Events) -> Uv:
-    credentials = job.get("credentials", ())
-    locked = job.get("pip_locked")
-    if locked is not None:
-        sources = file_sources([entry["url"] for entry in locked], credentials)
+    credentials = job["credentials"]
+    if job.get("pip_locked"):
+        sources = file_sources([entry["url"] for entry in job["pip_locked"]], credentials)
     else:
         requirements = job["pip"]["requirements"]
         sources = read_sources(requirements, job.get("pip_index_url"), credentials)
@@ -78,7 +79,7 @@ def _resolve(
     owned = tool.installed()
     planned = _plan(tool, owned)
     chosen = {here: tool.lock(planned, owned)}
-    for platform in python_platforms.keys() - {here}:
+    for platform in sorted(python_platforms.keys() - {here}):
         target = (_UV_PLATFORMS.get(platform, platform), python_platforms[platform])
         try:
             chosen[platform] = tool.lock(planned, owned, target)
@@ -137,9 +138,10 @@ def _compile(tool: Uv, installed: Iterable[Distribution]) -> None:
     ]
     listing = tool.directory / "sources.txt"
     listing.write_text("\n".join(files))
-    # The exit status tells of files that are no Python after all, such as templates.
+    # Without site, so that no .pth file of a package is run. The exit status only tells of files
+    # that are no Python after all, such as templates.
     command.run(
-        [str(tool.python), "-I", "-m", "compileall", "-qq", "-j", "0", "-i", str(listing)],
+        [str(tool.python), *("-I", "-S", "-m", "compileall", "-qq", "-j", "0", "-i", str(listing))],
         environment=command.base_environment(),
         directory=tool.directory,
         log=tool.log,

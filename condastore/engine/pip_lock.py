@@ -47,7 +47,7 @@ def _entry(package: dict[str, Any]) -> Entry:
         "name": package["name"],
         "version": package["version"],
         "url": file["url"],
-        "hash": {"sha256": file["hashes"]["sha256"]},
+        "hash": {"sha256": file["hashes"].get("sha256")},
         "requires": [],
     }
 
@@ -77,7 +77,7 @@ def _file_name(url: str) -> str:
 def _inline_file(entry: Entry) -> str:
     digest = entry["hash"].get("sha256")
     if not digest:
-        raise EngineError("hash", f"pip: {entry['name']} has no sha256 in the lockfile")
+        raise EngineError("hash", f"pip: {entry['name']} has no sha256 to check its file by")
     return f"{{ url = {_quoted(entry['url'])}, hashes = {{ sha256 = {_quoted(digest)} }} }}"
 
 

@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from condastore.engine.events import EngineError
 
-_OPTION = re.compile(r"(--index-url|--extra-index-url|--trusted-host)(?:\s+|\s*=\s*)(\S+)\s*")
+_OPTION = re.compile(r"(--index-url|--extra-index-url|--trusted-host)(?:\s+|\s*=\s*)(\S+)")
 _REQUIREMENT = re.compile(
     r"[A-Za-z0-9][\w.-]*\s*(\[[^\]]*\])?\s*(@\s*https?://\S.*|[<>=!~;(].*|)", re.ASCII
 )
@@ -34,13 +34,13 @@ def read_sources(
     requirements: list[str] = []
     extra_urls: list[str] = []
     hosts: list[str] = []
-    for line in lines:
+    for line in map(str.strip, lines):
         option = _OPTION.fullmatch(line)
         match option.groups() if option else (None, line):
             case ("--index-url", url):
-                index_url = url
+                index_url = _checked_index(url)
             case ("--extra-index-url", url):
-                extra_urls.append(url)
+                extra_urls.append(_checked_index(url))
             case ("--trusted-host", host):
                 hosts.append(host)
             case _:
@@ -90,7 +90,7 @@ class _Indexes:
                 secret = credential.get("token") or credential.get("bearer")
                 if secret:
                     return _USER_OF_TOKENS, secret
-                return credential["username"], credential["password"]
+                return credential["username"], credential.get("password", "")
         return "", ""
 
 
@@ -110,8 +110,14 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 
 def _checked(requirement: str) -> str:
     """Lets only names and http URLs through: uv would also read our files, variables and Git."""
-    text = requirement.strip()
-    if not _REQUIREMENT.fullmatch(text) or "${" in text:
+    if not _REQUIREMENT.fullmatch(requirement) or "${" in requirement:
         what = "is neither a package's requirement nor one of the supported options"
-        raise EngineError("spec", f"pip: {text!r} {what}; a URL must be http or https")
-    return text
+        raise EngineError("spec", f"pip: {requirement!r} {what}; a URL must be http or https")
+    return requirement
+
+
+def _checked_index(url: str) -> str:
+    """Refuses folders of this machine; only an administrator may make one an index."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise EngineError("spec", f"pip: the index {url!r} is no http or https URL")
+    return url

@@ -52,7 +52,10 @@ class Uv:
         return {canonical_name(each["name"]): each["version"] for each in listing}
 
     def plan(self, constraints: Versions) -> dict[str, str]:
-        """The distributions that the requirements add to the prefix, or replace in it."""
+        """The distributions that the requirements add to the prefix, or replace in it.
+
+        The version of one that comes from the URL of an sdist is not known yet, and empty.
+        """
         answer = self._run(
             *("install", "--dry-run", "--output-format", "json"),
             *("--requirements", self._file("requirements.in", self.sources.requirements)),
@@ -60,7 +63,7 @@ class Uv:
             *self._choice(),
         )
         changes = json.loads(answer)["changes"]
-        return {canonical_name(change["name"]): change["version"] for change in changes}
+        return {canonical_name(change["name"]): change.get("version", "") for change in changes}
 
     def lock(
         self, planned: Versions, owned: Versions, target: tuple[str, str] | None = None
@@ -126,7 +129,7 @@ class Uv:
 
 
 def _pins(versions: Versions) -> list[str]:
-    return [f"{name}=={version}" for name, version in versions.items()]
+    return [f"{name}=={version}" for name, version in versions.items() if version]
 
 
 def _failure(outcome: command.Outcome) -> EngineError:

@@ -42,6 +42,11 @@ def file_name(record: Record) -> str:
 
 
 def distribution(record: Record) -> str:
+    """What the package is called in a prefix; only for completed records."""
+    return f"{record['name'].lower()}-{record['version']}-{record['build']}"
+
+
+def archive_stem(record: Record) -> str:
     """`name-version-build`, as the archive is called."""
     return file_name(record).removesuffix(".conda").removesuffix(".tar.bz2")
 
@@ -53,7 +58,7 @@ def label(record: Record) -> str:
 
 def channel(record: Record) -> str:
     """The URL of the channel; a record from a lockfile has it only as a part of its URL."""
-    return record.get("channel") or record["url"].rsplit("/", 2)[0]
+    return str(record.get("channel") or record["url"].rsplit("/", 2)[0])
 
 
 def completed(record: Record, index: Mapping[str, Any]) -> Record:

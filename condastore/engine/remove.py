@@ -6,7 +6,7 @@ from condastore.engine.events import Events
 from condastore.engine.jobs import RemoveJob, SweepJob
 from condastore.engine.store import PackageStore
 from condastore.engine.trees import Amount, remove_tree
-from condastore.engine.workspace import remove_abandoned
+from condastore.engine.workspace import alone, remove_abandoned
 
 
 def remove(job: RemoveJob, events: Events) -> None:
@@ -20,10 +20,13 @@ def remove(job: RemoveJob, events: Events) -> None:
 
 
 def sweep(job: SweepJob, events: Events) -> None:
-    """Removes half-made and doubtful things from the package store, while nothing else runs."""
+    """Removes what is half made or doubtful; nothing that a living build uses."""
     events.phase("remove")
     store = PackageStore(Path(job["packages_dir"]))
     store.prepare()
     freed = remove_abandoned(store.workspaces)
-    freed += store.remove_doubtful()
+    with alone(store.workspaces) as is_alone:
+        if is_alone:
+            freed += store.remove_doubtful()
+    store.remove_old_claims()
     events.result(removed=freed.files, freed_bytes=freed.bytes)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-from rattler import Gateway
+from rattler import Gateway, Subdir
 
 _Fingerprint = tuple[tuple[int, int, int] | None, ...]
 
@@ -34,13 +34,13 @@ class Freshness:
         now = time.monotonic()
         read_at = self._read_at.get((channel, subdir))
         if read_at is None or now - read_at > ttl_s:
-            self._gateway.clear_repodata_cache(channel, [subdir])
+            self._gateway.clear_repodata_cache(channel, [Subdir(subdir)])
             self._read_at[channel, subdir] = now
 
     def _follow_file(self, channel: str, subdir: str) -> None:
         fingerprint = _fingerprint(os.path.join(unquote(urlsplit(channel).path), subdir))
         if self._fingerprints.get((channel, subdir)) != fingerprint:
-            self._gateway.clear_repodata_cache(channel, [subdir])
+            self._gateway.clear_repodata_cache(channel, [Subdir(subdir)])
             self._fingerprints[channel, subdir] = fingerprint
 
 

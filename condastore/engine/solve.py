@@ -1,25 +1,19 @@
-"""The solver's role: from match specs to the exact packages of each platform."""
+"""One solve with rattler: from match specs to the exact packages of a platform."""
 
 import asyncio
 import datetime
-import json
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from rattler import ChannelPriority, Gateway, MatchSpec, RepoDataRecord, Subdir, solve
 from rattler.exceptions import GatewayError, InvalidMatchSpecError, ParseSubdirError, SolverError
 
 from condastore.engine.events import EngineError, Events
-from condastore.engine.jobs import Credential, Record, SolveJob
-from condastore.engine.network import client, explain_transfer
-from condastore.engine.repodata import Freshness
+from condastore.engine.jobs import SolveJob
+from condastore.engine.network import explain_transfer
 from condastore.engine.virtual import virtual_packages
 
 STEP = "action_solve_lockfile"
-_NETWORK_RETRIES = 3
 _NO_SUBDIR = re.compile(r"could not find subdir '([^']+)' in channel '([^']+)'")
 _URL = re.compile(r"https?://[^\s'\")]+")
 _FLAG_PRIORITIES = {
@@ -28,54 +22,14 @@ _FLAG_PRIORITIES = {
 }
 
 
-class Solver:
-    """Solves one job after another and remembers the repodata between them."""
-
-    def __init__(self) -> None:
-        self._gateways: dict[str, tuple[Gateway, Freshness]] = {}
-
-    def solve(self, job: SolveJob, events: Events) -> None:
-        """Does one job and reports its result."""
-        events.phase("solve")
-        if job["engine"] == "rattler":
-            packages = asyncio.run(self._solve(job, events))
-        else:
-            from condastore.engine import external
-
-            packages = external.solve(dict(job), events)
-        events.result(packages=packages, rss_bytes=_rss_bytes())
-
-    async def _solve(self, job: SolveJob, events: Events) -> dict[str, list[Record]]:
-        specs = parse_specs(job["specs"], job["channels"])
-        priority = _priority(job["flags"], events)
-        gateway, freshness = self._gateway(job["repodata_cache"], job["credentials"])
-        packages = {}
-        for done, platform in enumerate(job["platforms"]):
-            events.progress("solve", done, len(job["platforms"]))
-            freshness.ensure(job["channels"], platform, job["repodata_ttl_s"])
-            records = await _solve_platform(job, platform, specs, priority, gateway)
-            packages[platform] = [_as_dict(record) for record in records]
-            events.log(f"{platform}: {len(records)} packages", STEP)
-        events.progress("solve", len(job["platforms"]), len(job["platforms"]))
-        return packages
-
-    def _gateway(self, cache: str, credentials: Sequence[Credential]) -> tuple[Gateway, Freshness]:
-        # What one user's credentials opened must not answer the solve of another.
-        key = json.dumps([cache, list(credentials)], sort_keys=True)
-        if key not in self._gateways:
-            network = client(credentials, _NETWORK_RETRIES)
-            gateway = Gateway(cache_dir=Path(cache), client=network)
-            self._gateways[key] = gateway, Freshness(gateway)
-        return self._gateways[key]
-
-
-async def _solve_platform(
+async def solve_platform(
     job: SolveJob,
     platform: str,
     specs: Sequence[MatchSpec],
     priority: ChannelPriority,
     gateway: Gateway,
 ) -> list[RepoDataRecord]:
+    """The packages of one platform."""
     late = EngineError("timeout", f"No solution for {platform} within {job['timeout_s']:g} s.")
     try:
         # The solver has its own deadline, but it starts only when all repodata is there.
@@ -120,7 +74,8 @@ def _parse_spec(text: str, channels: Sequence[str]) -> MatchSpec:
     return spec
 
 
-def _priority(flags: Sequence[str], events: Events) -> ChannelPriority:
+def channel_priority(flags: Sequence[str], events: Events) -> ChannelPriority:
+    """What the flags of conda say; strict if they say nothing."""
     priority = ChannelPriority.Strict
     for flag in flags:
         if flag in _FLAG_PRIORITIES:
@@ -143,13 +98,3 @@ def _explain_gateway(error: GatewayError, channels: Sequence[str]) -> EngineErro
     url = found[0] if found else ""
     channel = next((c for c in channels if url.startswith(c.rstrip("/") + "/")), url)
     return explain_transfer(error, f"the package list of channel {channel}")
-
-
-def _as_dict(record: RepoDataRecord) -> Record:
-    result: dict[str, Any] = json.loads(record.to_json())
-    return result
-
-
-def _rss_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

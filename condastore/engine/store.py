@@ -57,12 +57,19 @@ class PackageStore:
                 _mark(entry).touch()
 
     def remove_doubtful(self) -> Amount:
-        """Removes entries that were never synced; only while nothing else uses the store."""
+        """Removes entries that were never synced; only while no build uses the store."""
         freed = Amount()
         for entry in self._entries():
             if not _mark(entry).exists():
                 freed += remove_tree(entry)
         return freed
+
+    def remove_old_claims(self) -> None:
+        """Removes the claims of dead processes."""
+        for path in self._claims.iterdir():
+            old = claim(path)
+            if old is not None:
+                old.release()
 
     def _entries(self) -> Iterator[Path]:
         for directory in (self._packages, self._bytecode):
@@ -80,16 +87,21 @@ def publish(tree: Path, entry: Path) -> None:
             raise
 
 
-def sync_file_system(path: Path) -> None:
-    """Makes durable all that was written to the file system of `path`."""
+def sync_file_systems(*paths: Path) -> None:
+    """Makes durable all that was written to the file systems of the paths."""
+    for path in {os.stat(path).st_dev: path for path in paths}.values():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            _syncfs(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _syncfs(descriptor: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        if libc.syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-    finally:
-        os.close(descriptor)
+    if libc.syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _mark(entry: Path) -> Path:

@@ -12,12 +12,16 @@ from typing import Any
 
 from condastore.engine.events import EngineError
 from condastore.engine.jobs import Limits, Record
-from condastore.engine.records import distribution, label
+from condastore.engine.records import archive_stem, label
 
 _LONGEST_PATH = 1000
 _READ_BYTES = 1 << 20
 # Control characters, and the surrogates by which Python shows bytes that are not UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+# The installer writes these into every prefix; a link to a package's file there would let it
+# write into the package.
+_RESERVED = re.compile(r"conda-meta/([^/]+\.json|history|state)|CACHEDIR\.TAG")
+_COMMAND = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 @dataclass
@@ -38,6 +42,7 @@ def validate(root: Path, record: Record, limits: Limits) -> dict[str, Any]:
         tree = _walk(root, limits)
         index = _check_index(root, record)
         _check_manifest(root, tree)
+        _check_entry_points(root, tree)
     except _Unfit as unfit:
         raise EngineError("package", f"Package {label(record)} is not valid: {unfit}") from None
     return index
@@ -113,11 +118,11 @@ def is_inside(root: Path, path: Path) -> bool:
 
 def _check_index(root: Path, record: Record) -> dict[str, Any]:
     index: dict[str, Any] = _read_json(root, "info/index.json")
-    found = f"{index.get('name')}-{index.get('version')}-{index.get('build')}"
-    if found.lower() != distribution(record).lower():
+    build = index.get("build")
+    found = f"{index.get('name')}-{index.get('version')}-{build}".lower()
+    expected = f"{record['name']}-{record['version']}-{record.get('build') or build}".lower()
+    if not found == expected == archive_stem(record).lower():
         raise _Unfit(f"its info/index.json is that of {found!r}")
-    if str(index["name"]).lower() != record["name"] or index["version"] != record["version"]:
-        raise _Unfit("its name and version are not those of the lockfile")
     return index
 
 
@@ -128,6 +133,8 @@ def _check_manifest(root: Path, tree: _Tree) -> None:
         return
     for entry in _read_json(root, "info/paths.json")["paths"]:
         path = os.path.normpath(entry["_path"])
+        if _RESERVED.fullmatch(path):
+            raise _Unfit(f"{path!r} is for the installer to write")
         if path in tree.links or (path in tree.directories and entry["path_type"] == "directory"):
             continue
         if path not in tree.sizes:
@@ -136,6 +143,18 @@ def _check_manifest(root: Path, tree: _Tree) -> None:
             raise _Unfit(f"{path!r} has another size than info/paths.json says")
         if "sha256" in entry and _sha256(f"{root}/{path}") != entry["sha256"]:
             raise _Unfit(f"{path!r} has another content than info/paths.json says")
+
+
+def _check_entry_points(root: Path, tree: _Tree) -> None:
+    if "info/link.json" not in tree.sizes:
+        return
+    noarch = _read_json(root, "info/link.json").get("noarch") or {}
+    for entry_point in noarch.get("entry_points") or ():
+        command = entry_point.partition("=")[0].strip()
+        if not _COMMAND.fullmatch(command):
+            raise _Unfit(f"its entry point {command!r} is not the name of a command")
+        if f"python-scripts/{command}" in tree.sizes:
+            raise _Unfit(f"its entry point {command!r} would be written over its own file")
 
 
 def _read_json(root: Path, path: str) -> Any:

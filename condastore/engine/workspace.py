@@ -46,3 +46,10 @@ def remove_abandoned(root: Path) -> Amount:
         freed += remove_tree(path)
         os.close(lock)
     return freed
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[bool]:
+    """Tells whether no build is alive, and lets none begin before the end of the block."""
+    with held(root):
+        yield not any(root.iterdir())

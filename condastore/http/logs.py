@@ -94,6 +94,6 @@ async def _until_gone(socket: WebSocket) -> None:
 
 
 def _same_origin(socket: WebSocket) -> bool:
-    """Browsers name the page that opens a websocket, and send cookies and reach loopback for any."""
+    """Browsers let any page open a websocket to loopback, but say which page it was."""
     origin = socket.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == socket.headers.get("host")

@@ -21,6 +21,7 @@ SMALL_BODY_BYTES = 64 * 1024
 # Enough for any id or offset; more would only be work to parse.
 _MAX_DIGITS = 20
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TYPES: dict[type, tuple[str, str]] = {
     str: ("string_type", "Input should be a valid string"),
     bool: ("bool_type", "Input should be a valid boolean"),
@@ -141,6 +142,14 @@ def body_integer(body: Mapping[str, Any], name: str) -> int | None:
 
 def _field(body: Mapping[str, Any], name: str, kind: type) -> Any:
     value = body.get(name)
+    if isinstance(value, str) and _SURROGATE.search(value):
+        # JSON can spell halves of characters, which nothing can store or send.
+        raise problem(
+            "string_unicode",
+            ["body", name],
+            "Input should be a valid string, unable to parse raw data as a unicode string",
+            None,
+        )
     if value is None or type(value) is kind:
         return value
     error, message = _TYPES[kind]

@@ -24,6 +24,7 @@ from condastore.tables import (
     Task,
     TaskState,
     build_packages,
+    row_id,
     utcnow,
 )
 from condastore.tasks import enqueue
@@ -66,7 +67,7 @@ async def list_builds(parts: Parts, request: PageRequest, wanted: BuildFilter) -
     if wanted.artifact is not None:
         query = query.where(Build.build_artifacts.any(artifact_type=wanted.artifact))
     if wanted.environment_id is not None:
-        query = query.where(Build.environment_id == wanted.environment_id)
+        query = query.where(Build.environment_id == row_id(wanted.environment_id))
     if wanted.name:
         query = query.where(Environment.name == wanted.name)
     if wanted.namespace:
@@ -200,9 +201,11 @@ async def cancel_in(session: AsyncSession, builds: Sequence[Build]) -> list[int]
         task.cancel_requested = True
         if task.state == TaskState.RUNNING:
             running.append(task.id)
-        else:
-            task.state, task.ended_on = TaskState.CANCELED, utcnow()
-            build = by_id[task.build_id or 0]
+            continue
+        task.state, task.ended_on = TaskState.CANCELED, utcnow()
+        build = by_id[task.build_id or 0]
+        # A daemon that died may have recorded the end of the build, but not that of its task.
+        if build.status not in FINAL:
             move_build(build, BuildStatus.CANCELED)
             add_artifact(build, ArtifactType.LOGS, log_key(build))
     return running
@@ -215,7 +218,7 @@ async def settle_canceled(parts: Parts, builds: Sequence[Build], running: Sequen
     for build in builds:
         if build.status == BuildStatus.CANCELED and build.started_on is None:
             key = log_key(build)
-            parts.logs.open(build.id, key).append(cancel_marker(build.id) + "\n")
+            parts.logs.open(build.id, key).append(cancel_marker(build.id) + "\n", always=True)
             await parts.logs.end(build.id, key, BuildStatus.CANCELED)
 
 

@@ -1,5 +1,6 @@
 """Reading a build's log, wherever it is: waiting, running, or stored."""
 
+import os
 from collections.abc import AsyncIterator
 
 from condastore.access import Caller
@@ -20,15 +21,15 @@ async def read_log(
     """
     build = await _find(parts, build_id)
     caller.require("environment::read", arn(build))
-    if follow and build.status not in FINAL:
-        log = parts.logs.open(build_id, log_key(build))
-        # It may have ended between the look at its row and the opening of its log.
-        build = await _find(parts, build_id)
-        if build.status not in FINAL:
-            return log.follow(offset)
-        if parts.logs.live(build_id) is log:
-            await parts.logs.forget(build_id)
-    return await _stored(parts, build, offset)
+    if not follow:
+        return await _stored(parts, build, offset)
+    # A build's row is final a moment before its log is; as long as that is open, it counts.
+    log = parts.logs.live(build_id)
+    if log is None and build.status not in FINAL:
+        log = parts.logs.watch(build_id, log_key(build))
+        if log is None:
+            build = await _find(parts, build_id)
+    return log.follow(offset) if log is not None else await _stored(parts, build, offset)
 
 
 async def _find(parts: Parts, build_id: int) -> Build:
@@ -38,13 +39,16 @@ async def _find(parts: Parts, build_id: int) -> Build:
 
 async def _stored(parts: Parts, build: Build, offset: int) -> AsyncIterator[Position]:
     key = log_key(build)
-    file = parts.logs.file(key)
-    size = file.stat().st_size if file else await parts.storage.size(key)
+    path = parts.logs.file(key)
+    # Opened before anything is awaited: when the log is stored, this file goes.
+    file = path.open("rb") if path else None
+    size = os.fstat(file.fileno()).st_size if file else await parts.storage.size(key)
     if size is None and build.status in FINAL:
         raise NotFound(f"build {build.id} has no log")
-    start = search_start(min(offset, size or 0))
+    offset = min(offset, size or 0)
+    start = search_start(offset)
     pieces = read_file(file, start) if file else parts.storage.read(key, start)
-    return _positions(pieces if size else _nothing(), build, min(offset, size or 0))
+    return _positions(pieces if size else _nothing(), build, offset)
 
 
 async def _positions(

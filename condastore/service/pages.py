@@ -9,8 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 T = TypeVar("T")
 
-MAX_ROW_ID = 2**63 - 1
-"""Ids beyond this can't be in the database, and would not fit its columns."""
+_MAX_OFFSET = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ async def page_of(
     columns = [sortable[name] for name in names]
     order = [column.desc() if request.descending else column.asc() for column in columns]
     count = await session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    offset = min((request.page - 1) * request.size, MAX_ROW_ID)
+    offset = min((request.page - 1) * request.size, _MAX_OFFSET)
     rows = (await session.scalars(query.order_by(*order).limit(request.size).offset(offset))).all()
     return Page(rows, request.page, request.size, count)
 

@@ -86,7 +86,8 @@ async def _environment(
         await session.flush()
     if environment.deleted_on is not None or environment.namespace.deleted_on is not None:
         raise Conflict(
-            f"environment {namespace}/{specification.name} is being deleted; try again when it is gone"
+            f"environment {namespace}/{specification.name} is being deleted; "
+            "try again when it is gone"
         )
     if specification.description:
         environment.description = specification.description

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from traitlets import Unicode
 
-from condastore.files import copy_file, sync_directory, write_file
+from condastore.files import copy_file, fitting, sync_directory, write_file
 from condastore.storage.base import Storage
 
 READ_BYTES = 256 * 1024
@@ -44,7 +44,7 @@ class LocalStorage(Storage):
         parts = key.split("/")
         if not all(parts) or any(part in (".", "..") for part in parts):
             raise ValueError(f"not a storage key: {key!r}")
-        return Path(self.storage_path, *parts)
+        return Path(self.storage_path, *map(fitting, parts))
 
 
 def _size(path: Path) -> int | None:

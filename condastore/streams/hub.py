@@ -4,6 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from condastore.files import fitting
 from condastore.storage import Storage
 from condastore.streams.log import BuildLog
 
@@ -11,6 +12,8 @@ logger = logging.getLogger(__name__)
 
 # Log writes are short; two threads keep one slow disk write from holding every log.
 _THREADS = 2
+# A reader looks up a build and then its log; that many builds don't end in between.
+_ENDED_KEPT = 4096
 
 
 class LogHub:
@@ -22,6 +25,7 @@ class LogHub:
         self._max_bytes = max_bytes
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="log")
         self._live: dict[int, BuildLog] = {}
+        self._ended: dict[int, None] = {}
 
     def open(self, build_id: int, key: str) -> BuildLog:
         """Opens the log of a build for appending; what an earlier attempt wrote stays.
@@ -38,34 +42,37 @@ class LogHub:
         """Returns the log of a build that waits or runs here, if anyone has opened it."""
         return self._live.get(build_id)
 
+    def watch(self, build_id: int, key: str) -> BuildLog | None:
+        """Opens the log of a build that had not ended when last looked at; None if it has now."""
+        return None if build_id in self._ended else self.open(build_id, key)
+
     def file(self, key: str) -> Path | None:
         """Returns the file of a log that is not in the storage yet."""
         path = self._path(key)
         return path if path.exists() else None
 
     async def end(self, build_id: int, key: str, status: str) -> None:
-        """Closes a build's log and stores it; readers that are behind still get all of it."""
-        log = self._live.pop(build_id, None)
+        """Closes a build's log and stores it; readers get all of it, before, during and after."""
+        log = self._live.get(build_id)
         if log is not None:
             await log.end(status)
-        path = self.file(key)
-        if path is None:
-            return
+        path = self._path(key)
         try:
             await self._storage.put_file(key, path)
+        except FileNotFoundError:
+            stored = False
         except OSError as error:
             # It stays where it is, can be read there, and is stored at the next start.
             logger.error("the log %s could not be stored: %s", key, error)
+            stored = False
         else:
+            stored = True
+        self._ended[build_id] = None
+        while len(self._ended) > _ENDED_KEPT:
+            del self._ended[next(iter(self._ended))]
+        self._live.pop(build_id, None)
+        if stored:
             path.unlink(missing_ok=True)
-
-    async def forget(self, build_id: int) -> None:
-        """Takes back the opening of a log whose build turned out to have ended already."""
-        log = self._live.pop(build_id, None)
-        if log is not None:
-            await log.end("")
-            if log.path.stat().st_size == 0:
-                log.path.unlink()
 
     def detach(self) -> None:
         """Ends every reader, because the daemon stops."""
@@ -81,4 +88,4 @@ class LogHub:
         self._executor.shutdown(wait=True)
 
     def _path(self, key: str) -> Path:
-        return self._directory / Path(key).name
+        return self._directory / fitting(Path(key).name)

@@ -56,10 +56,11 @@ class BuildLog:
         self._max_bytes = max_bytes
         self._executor = executor
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._size = os.fstat(self._fd).st_size
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._size = _whole_lines(self._fd)
         self._accepted = self._size
         self._full = self._accepted >= max_bytes
+        self._ending = False
         self._pending = bytearray()
         self._writing: asyncio.Task[None] | None = None
         self._phases: list[dict[str, Any]] = []
@@ -69,13 +70,19 @@ class BuildLog:
         self._detached = False
         self._change = asyncio.Event()
 
-    def append(self, text: str) -> None:
-        """Adds text, ending in a line break; beyond the log's limit it is left out, visibly."""
-        if self._full:
+    def append(self, text: str, *, always: bool = False) -> None:
+        """Adds text, ending in a line break; beyond the log's limit it is left out, visibly.
+
+        With `always` it is added nevertheless: what became of the build must be there to read.
+        """
+        if self._ending:
+            logger.error("%s has ended and can't take %r", self.path, text)
+            return
+        if self._full and not always:
             return
         data = _clean(text).encode("utf-8", "replace")
         room = self._max_bytes - self._accepted
-        if len(data) > room:
+        if len(data) > room and not always:
             self._full = True
             kept = data[:room].decode("utf-8", "ignore").encode()
             data = (
@@ -106,6 +113,11 @@ class BuildLog:
 
     async def end(self, status: str) -> None:
         """Writes what is pending, makes the file durable, and tells the readers."""
+        if self._ending:
+            while self._status is None:
+                await self._change.wait()
+            return
+        self._ending = True
         while self._writing is not None:
             await asyncio.wait([self._writing])
         loop = asyncio.get_running_loop()
@@ -182,6 +194,19 @@ def align(fd: int, offset: int) -> int:
         if not byte or byte[0] & 0xC0 != 0x80:
             return start
     return offset
+
+
+def _whole_lines(fd: int) -> int:
+    """Ends the line in which a daemon before this one died, if so; returns the file's size."""
+    size = os.fstat(fd).st_size
+    if size and os.pread(fd, 1, size - 1) != b"\n":
+        start = align(fd, size - 1)
+        try:
+            os.pread(fd, size - start, start).decode()
+        except UnicodeDecodeError:
+            os.ftruncate(fd, start)
+        os.write(fd, b"\n")
+    return os.fstat(fd).st_size
 
 
 def read_text(fd: int, offset: int) -> bytes:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import BinaryIO
 
 from condastore.streams.log import CHUNK_BYTES, Text
 
@@ -15,15 +15,12 @@ def search_start(offset: int) -> int:
     return max(offset - _MAX_REST, 0)
 
 
-async def read_file(path: Path, start: int) -> AsyncIterator[bytes]:
-    """Yields a file's bytes from `start` to where it ends now."""
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
+async def read_file(file: BinaryIO, start: int) -> AsyncIterator[bytes]:
+    """Yields a file's bytes from `start` to where it ends now, and closes it."""
+    with file:
         await asyncio.to_thread(file.seek, start)
         while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield data
-    finally:
-        file.close()
 
 
 async def whole_characters(pieces: AsyncIterator[bytes], offset: int) -> AsyncIterator[Text]:

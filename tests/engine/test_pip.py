@@ -277,6 +277,8 @@ def test_an_sdist_is_refused_with_advice(build: Build) -> None:
         ("alpha @ http://127.0.0.1:9/${HOME}/alpha-1.0-py3-none-any.whl", "spec"),
         ("./alpha", "spec"),
         ("--find-links=/etc", "spec"),
+        ("--index-url /etc", "spec"),
+        ("--extra-index-url=file:///etc", "spec"),
     ],
 )
 def test_what_is_wrong_has_a_kind(build: Build, requirement: str, kind: str) -> None:

@@ -332,6 +332,8 @@ def upgrade() -> None:
     with op.batch_alter_table("task", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_task_build_id"), ["build_id"], unique=False)
         batch_op.create_index(
-            "ix_task_queue", ["state", "kind", "priority", "namespace", "id"], unique=False
+            "ix_task_queue",
+            ["state", "kind", "priority", "namespace", "id", "not_before"],
+            unique=False,
         )
         batch_op.create_index("ix_task_served", ["namespace", "claimed_at"], unique=False)

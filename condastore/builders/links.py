@@ -1,0 +1,54 @@
+"""Environments' symbolic links, which follow what the database says."""
+
+import asyncio
+from pathlib import Path
+
+from sqlalchemy.orm import joinedload
+
+from condastore.build_rows import find_build
+from condastore.builds import ArtifactType
+from condastore.database import Database
+from condastore.prefixes import Store
+from condastore.tables import Build, Environment
+
+
+class Links:
+    """Switches links one at a time, each to the newest decision, whoever comes last."""
+
+    def __init__(self, database: Database, store: Store) -> None:
+        self._database = database
+        self._store = store
+        self._turn = asyncio.Lock()
+
+    async def follow(self, environment_id: int) -> None:
+        """Points an environment's link to its current build; without one there is no link."""
+        async with self._turn:
+            async with self._database.read() as session:
+                environment = await session.get(
+                    Environment, environment_id, options=[joinedload(Environment.namespace)]
+                )
+                if environment is None:
+                    return
+                current_id = environment.current_build_id
+                build = await find_build(session, current_id) if current_id else None
+            link = self._store.environment_link(environment.namespace.name, environment.name)
+            prefix = build and usable_prefix(build)
+            if environment.deleted_on is None and prefix:
+                await asyncio.to_thread(self._store.publish, link, prefix)
+            else:
+                await asyncio.to_thread(self._store.unpublish, link)
+
+
+def recorded_prefix(build: Build) -> Path | None:
+    """Returns where a completed build's prefix is recorded to be."""
+    for artifact in build.build_artifacts:
+        if artifact.artifact_type == ArtifactType.DIRECTORY:
+            return Path(artifact.key)
+    return None
+
+
+def usable_prefix(build: Build) -> Path | None:
+    """Returns the prefix that a link may point to; builds of key version 3 have no link."""
+    if build.deleted_on is not None or build.build_key_version == 3:
+        return None
+    return recorded_prefix(build)

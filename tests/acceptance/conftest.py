@@ -1,0 +1,51 @@
+"""Daemons and channels for the acceptance tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devtools.localchannel.hostile import write_hostile
+from devtools.localchannel.server import ChannelServer, serve
+from tests.acceptance.harness import Daemon, running
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon of its own for a test that breaks things."""
+    with running(tmp_path / "data") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon for the tests that leave it as it was."""
+    with running(tmp_path_factory.mktemp("shared") / "data") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def channel(small_channel: Path) -> str:
+    """The URL of the small channel."""
+    return small_channel.as_uri()
+
+
+@pytest.fixture(scope="session")
+def hostile_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A channel of attacks; what they would write is in `outside` beside it."""
+    directory = tmp_path_factory.mktemp("hostile")
+    write_hostile(directory / "channel", directory / "outside", bomb_megabytes=64)
+    return directory / "channel"
+
+
+@pytest.fixture(scope="session")
+def tiny(hostile_directory: Path) -> str:
+    """The URL of a channel whose package `harmless` needs nothing: a build in a moment."""
+    return hostile_directory.as_uri()
+
+
+@pytest.fixture
+def server(small_channel: Path) -> Iterator[ChannelServer]:
+    """The small channel over HTTP, for faults on demand."""
+    with serve(small_channel) as found:
+        yield found

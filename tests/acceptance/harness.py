@@ -1,0 +1,262 @@
+"""A real daemon process, driven as its users drive it: over HTTP."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.sync.client import ClientConnection, connect
+
+START_TIMEOUT_S = 30.0
+BUILD_TIMEOUT_S = 120.0
+ENDED = ("COMPLETED", "FAILED", "CANCELED")
+
+
+class DaemonDied(Exception):
+    """The daemon ended before it served; the text is what it printed."""
+
+
+class Daemon:
+    """One daemon on a data directory; it may be killed and started again."""
+
+    def __init__(self, data: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.data = data
+        self.arguments = arguments
+        self.env = env or {}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+        self.token = ""
+        self.client = httpx.Client(timeout=30)
+
+    # The process
+
+    def start(self, **env: str) -> "Daemon":
+        """Starts the daemon and waits until it serves. Raises `DaemonDied`."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        with self.output.open("ab") as output:
+            began = output.tell()
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "condastore",
+                    "serve",
+                    f"--data={self.data}",
+                    "--port=0",
+                    "--CondaStore.storage_threshold=0",
+                    *self.arguments,
+                ],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self.env, **env},
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            printed = self.output.read_bytes()[began:].decode()
+            url = re.search(r"serves (http://\S+)/api/v1/", printed)
+            token = re.search(r"change anything: (\S+)\n", printed)
+            if url and token:
+                self.url, self.token = url[1], token[1]
+                self.client.headers["Authorization"] = f"Bearer {self.token}"
+                return self
+            if self.process.poll() is not None:
+                raise DaemonDied(printed)
+            time.sleep(0.01)
+        raise DaemonDied(f"not ready after {START_TIMEOUT_S} s:\n{printed}")
+
+    @property
+    def output(self) -> Path:
+        """What the daemon printed, over all its starts."""
+        return self.data / "daemon.out"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def wait(self, timeout_s: float = 60) -> int:
+        """Waits until the daemon ends by itself; returns its exit status."""
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    # The API
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Sends a request; `path` begins after `/api/v1`."""
+        return self.client.request(method, f"{self.url}/api/v1{path}", **options)
+
+    def data_of(self, path: str) -> Any:
+        """Returns the data of a GET that must succeed."""
+        response = self.request("GET", path)
+        assert response.status_code == 200, response.text
+        return response.json()["data"]
+
+    def post(self, specification: str | dict[str, Any], **fields: Any) -> httpx.Response:
+        """Posts a specification, given as text or as what YAML (being JSON) says."""
+        text = specification if isinstance(specification, str) else json.dumps(specification)
+        return self.request("POST", "/specification/", json={"specification": text, **fields})
+
+    def submit(self, specification: str | dict[str, Any], **fields: Any) -> int:
+        """Posts a specification that must be accepted; returns the build's id."""
+        response = self.post(specification, **fields)
+        assert response.status_code == 200, response.text
+        build_id: int = response.json()["data"]["build_id"]
+        return build_id
+
+    def build(self, build_id: int) -> dict[str, Any]:
+        """Returns a build as the API shows it."""
+        found: dict[str, Any] = self.data_of(f"/build/{build_id}/")
+        return found
+
+    def ended(self, build_id: int, timeout_s: float = BUILD_TIMEOUT_S) -> dict[str, Any]:
+        """Waits until a build has ended and returns it."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            build = self.build(build_id)
+            if build["status"] in ENDED:
+                return build
+            time.sleep(0.02)
+        raise TimeoutError(f"build {build_id} is {build['status']} after {timeout_s} s")
+
+    def completed(self, build_id: int) -> dict[str, Any]:
+        """Waits until a build that must succeed has; returns it."""
+        build = self.ended(build_id)
+        assert build["status"] == "COMPLETED", self.log(build_id)
+        return build
+
+    def log(self, build_id: int) -> str:
+        """Returns a build's log so far."""
+        return self.request("GET", f"/build/{build_id}/logs/").text
+
+    def socket(self, build_id: int, offset: int = 0) -> ClientConnection:
+        """Opens the websocket of a build's log."""
+        url = self.url.replace("http://", "ws://")
+        return connect(f"{url}/api/v1/build/{build_id}/logs/ws?offset={offset}", max_size=None)
+
+    def cancel(self, build_id: int) -> None:
+        """Cancels a build, which must be accepted."""
+        response = self.request("PUT", f"/build/{build_id}/cancel/")
+        assert response.status_code == 200, response.text
+
+    def wait_for_event(self, build_id: int, phase: str) -> None:
+        """Waits until a build enters a phase."""
+        with self.socket(build_id) as socket:
+            for frame in socket:
+                event = json.loads(frame)
+                if event.get("event") == "phase" and event["phase"] == phase:
+                    return
+        raise AssertionError(f"build {build_id} ended without phase {phase}")
+
+    # The disk
+
+    @property
+    def store(self) -> Path:
+        return self.data / "state"
+
+    def link(self, name: str, namespace: str = "default") -> Path:
+        """Returns an environment's symbolic link."""
+        return self.store / namespace / "envs" / name
+
+    def prefixes(self, namespace: str = "default") -> list[Path]:
+        """Returns the prefixes that can be seen, whatever they are worth."""
+        directory = self.store / namespace
+        found = directory.iterdir() if directory.is_dir() else []
+        return sorted(path for path in found if path.name != "envs")
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Returns what the database says, past the daemon."""
+        with closing(sqlite3.connect(self.data / "condastore.sqlite", timeout=30)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def processes(self) -> list[str]:
+        """Returns the living processes that work in the store: engines and what they started."""
+        found = []
+        for directory in Path("/proc").glob("[0-9]*"):
+            try:
+                working = os.readlink(directory / "cwd").removesuffix(" (deleted)")
+                state = (directory / "stat").read_text().rpartition(")")[2].split()[0]
+                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if Path(working).is_relative_to(self.store) and state != "Z":
+                found.append(f"{directory.name} {command}")
+        return found
+
+    def litter(self) -> list[Path]:
+        """Returns what may only be there while something is at work."""
+        places = [".trash", ".scratch", ".pkgs/work", ".pkgs/claims", ".repodata/external/work"]
+        found = [path for place in places for path in (self.store / place).glob("*")]
+        found += (self.data / "storage").rglob("*.new")
+        found += self.data.glob("*.new")
+        found += self.store.glob("*/envs/.*")
+        return sorted(found)
+
+    def orphans(self) -> dict[str, int]:
+        """Returns the numbers of rows that belong to nothing."""
+        queries = {
+            "artifacts": "build_artifact WHERE build_id NOT IN (SELECT id FROM build)",
+            "builds": "build WHERE environment_id NOT IN (SELECT id FROM environment)",
+            "packages": "build_conda_package_build WHERE build_id NOT IN (SELECT id FROM build)",
+            "tasks": "task WHERE state = 'RUNNING'",
+            "stuck builds": "build WHERE status IN ('QUEUED', 'BUILDING') AND id NOT IN "
+            "(SELECT build_id FROM task WHERE kind = 'build' AND state IN ('QUEUED', 'RUNNING'))",
+            "environments": "environment WHERE current_build_id IS NULL",
+        }
+        counts = {
+            key: self.query(f"SELECT count(*) FROM {sql}")[0][0] for key, sql in queries.items()
+        }
+        return {key: count for key, count in counts.items() if count}
+
+
+def eventually(true: Callable[[], object], timeout_s: float = 10, what: object = "") -> None:
+    """Waits until something is so."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        if time.monotonic() > deadline:
+            detail = what() if callable(what) else what
+            raise AssertionError(f"not so after {timeout_s} s: {detail or true}")
+        time.sleep(0.02)
+
+
+def is_clean(daemon: Daemon) -> bool:
+    """Whether nothing is left that only work in progress may leave."""
+    return not (daemon.litter() or daemon.orphans())
+
+
+def assert_becomes_clean(daemon: Daemon) -> None:
+    """Waits until the daemon has put everything away."""
+    eventually(lambda: is_clean(daemon), what=lambda: f"{daemon.litter()} {daemon.orphans()}")
+
+
+@contextmanager
+def running(data: Path, *arguments: str, **env: str) -> Iterator[Daemon]:
+    """A daemon that is stopped at the end."""
+    daemon = Daemon(data, *arguments, env=env).start()
+    try:
+        yield daemon
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.stop()
+        daemon.client.close()

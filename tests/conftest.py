@@ -1,0 +1,36 @@
+"""Real packages for all tests, made once a machine."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from devtools.localchannel import make_channel
+
+CACHE = Path(os.environ.get("CONDASTORE_TEST_CACHE") or Path.home() / ".cache" / "condastore-tests")
+
+
+_skips: set[str] = set()
+
+
+@pytest.fixture(scope="session")
+def small_channel() -> Path:
+    """A local channel with a real Python and a handful of packages."""
+    return make_channel("small", CACHE / "channels" / "small", CACHE / "wheels")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collects the reasons of skips, for CI to hold against those that it expects."""
+    if report.skipped and not hasattr(report, "wasxfail") and isinstance(report.longrepr, tuple):
+        _skips.add(report.longrepr[2].removeprefix("Skipped: "))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails the run on a skip that CI did not expect."""
+    listed = os.environ.get("CONDASTORE_EXPECTED_SKIPS")
+    if listed is None:
+        return
+    expected = set(Path(listed).read_text().splitlines())
+    for reason in sorted(_skips - expected):
+        print(f"\nunexpected skip: {reason}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
