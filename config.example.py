@@ -142,7 +142,8 @@ c = get_config()
 # as the daemon's user; wheels run none.
 # c.CondaStore.pip_allow_sdists = False
 
-# Package index of `pip:` sections that name none. Default: what uv's own configuration files say.
+# Package index of `pip:` sections that name none. Default: what the machine's configuration of uv
+# says, or else PyPI.
 # c.CondaStore.pip_index_url = ...
 
 # Pip requirements of a specification that has none.

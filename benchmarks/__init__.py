@@ -7,5 +7,5 @@ work, not that the targets are met.
 What is compared runs in turns in the same run, so the ratios hold on a machine that others use
 too; the table shows medians, and of the ratios also the least and the most. File systems get
 slower after many files were removed, so everything happens in new directories and is removed at
-the end.
+the end; until then all of them take about 25 GB.
 """

@@ -1,12 +1,10 @@
 """Runs every benchmark, each in a process of its own, and removes their files at the end."""
 
-import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
 
-from benchmarks.scene import CACHE, parser
+from benchmarks.scene import BYTES_OF_ALL, parser, workplace
 
 BENCHMARKS = (
     "daemon",
@@ -22,24 +20,19 @@ BENCHMARKS = (
 def main() -> int:
     """Returns 1 if a target was missed."""
     arguments = parser(__doc__).parse_args()
-    base = arguments.directory or CACHE
-    base.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="benchmarks-", dir=base))
-    options = [f"--directory={directory}"]
-    options += ["--quick"] * arguments.quick
-    options += [f"--rounds={arguments.rounds}"] if arguments.rounds else []
-    failed = []
-    try:
-        for name in BENCHMARKS:
-            command = [sys.executable, "-m", f"benchmarks.{name}", *options]
-            if subprocess.run(command).returncode != 0:
-                failed.append(name)
-    finally:
-        if arguments.directory is None:
-            shutil.rmtree(directory, ignore_errors=True)
+    with workplace(arguments, BYTES_OF_ALL) as directory:
+        options = [f"--directory={directory}"]
+        options += ["--quick"] * arguments.quick
+        options += [f"--rounds={arguments.rounds}"] if arguments.rounds else []
+        failed = [name for name in BENCHMARKS if not _passes(name, options)]
     if failed:
         print(f"missed a target or failed: {', '.join(failed)}")
     return 1 if failed else 0
+
+
+def _passes(name: str, options: Sequence[str]) -> bool:
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    return subprocess.run(command).returncode == 0
 
 
 if __name__ == "__main__":

@@ -2,16 +2,14 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.scene import Specification
+from benchmarks.usage import peak_bytes
 from condastore import environment_yaml
 from condastore.builders.jobs import Solution, build_job, solve_job
 from condastore.builders.plan import Plan
@@ -19,21 +17,17 @@ from condastore.builders.process import environment
 from condastore.configuration import CondaStore
 from condastore.prefixes import Store
 from condastore.setting_rows import configured
+from condastore.specification import CondaSpecification
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 
 
-@dataclass(frozen=True)
-class Used:
-    """What a process used; of its memory, the peak of the largest process in it."""
-
-    cpu_s: float
-    peak_bytes: int
-
-
 class BareEngine:
-    """One engine process."""
+    """One engine process.
+
+    `peak_bytes` is the peak of the largest process in it, as far as its events let it be seen.
+    """
 
     def __init__(self, scratch: Path) -> None:
         reading, writing = os.pipe()
@@ -47,12 +41,8 @@ class BareEngine:
             env=environment(scratch),
         )
         os.close(writing)
-        self._events: IO[bytes] = open(reading, "rb")
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
+        self._events: IO[bytes] = os.fdopen(reading, "rb")
+        self.peak_bytes = 0
 
     def do(self, job: dict[str, Any], listener: Listener = lambda _: None) -> Event:
         """Sends a job and returns its result; `listener` gets the events before it."""
@@ -60,6 +50,7 @@ class BareEngine:
         self._process.stdin.write(json.dumps(job).encode() + b"\n")
         self._process.stdin.flush()
         for line in self._events:
+            self.peak_bytes = max(self.peak_bytes, peak_bytes(self._process.pid))
             event: Event = json.loads(line)
             if event["t"] == "error":
                 raise RuntimeError(event["text"])
@@ -68,14 +59,12 @@ class BareEngine:
             listener(event)
         raise RuntimeError("the engine ended without a result")
 
-    def end(self) -> Used:
+    def end(self) -> None:
         """Waits for the end of the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._events.close()
-        _, status, usage = os.wait4(self.pid, 0)
-        self._process.returncode = os.waitstatus_to_exitcode(status)
-        return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        self._process.wait()
 
 
 class Hand:
@@ -106,13 +95,14 @@ class Hand:
         specification: Specification,
         solution: Solution,
         listener: Listener = lambda _: None,
-    ) -> tuple[Path, Used]:
-        """Builds in a process of its own."""
+    ) -> tuple[Path, int]:
+        """Builds in a process of its own; returns the prefix and the peak of its memory."""
         plan = self._plan(specification)
         plan.prefix.parent.mkdir(exist_ok=True)
         engine = BareEngine(self.store.scratch)
         engine.do(build_job(self._config, self.store, plan, solution), listener)
-        return plan.prefix, engine.end()
+        engine.end()
+        return plan.prefix, engine.peak_bytes
 
     def solve_job(self, specification: Specification) -> dict[str, Any]:
         """Returns the job of a solve."""
@@ -139,21 +129,5 @@ class Hand:
         )
 
 
-def _parsed(specification: Specification) -> environment_yaml.CondaSpecification:
+def _parsed(specification: Specification) -> CondaSpecification:
     return environment_yaml.parse(json.dumps(specification))
-
-
-@contextmanager
-def two_cores() -> Iterator[None]:
-    """Keeps this process, and all that it starts, to two cores."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(allowed)[:2])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
-def own_peak_bytes() -> int:
-    """Returns the peak of this process, below which that of a child can't be told."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

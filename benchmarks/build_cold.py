@@ -18,7 +18,7 @@ def measure(scene: Scene) -> Table:
     for _ in range(scene.rounds):
         served.append(_served_seconds(scene, WITHOUT))
         bare.append(_bare_seconds(scene, bytecode=False))
-    table = Table(TITLE, BASELINE)
+    table = scene.table(TITLE, BASELINE)
     table.ratio("daemon / engine by hand, no byte code", served, bare, most=1.3)
     compiled = [_served_seconds(scene)], [_bare_seconds(scene, bytecode=True)]
     table.ratio("the same with byte code, once", *compiled)

@@ -17,7 +17,7 @@ BASELINE = "the same solve and build jobs in engine processes started by hand, w
 
 def measure(scene: Scene) -> Table:
     """Builds through the daemon, by hand, and by copying links, in turns."""
-    table = Table(TITLE, BASELINE)
+    table = scene.table(TITLE, BASELINE)
     data = scene.fresh("data")
     with running(data) as daemon:
         hand = Hand(data)
@@ -56,9 +56,7 @@ def _conda_seconds(scene: Scene) -> list[float]:
 
     def create(number: int) -> None:
         prefix = ["--prefix", str(root / str(number))]
-        subprocess.run(
-            [*command, *prefix], env=environment, check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([*command, *prefix], env=environment, check=True, stdout=subprocess.DEVNULL)
 
     create(-1)
     return [seconds(partial(create, number)) for number in range(scene.rounds)]

@@ -10,7 +10,8 @@ import httpx
 
 from benchmarks.measure import Table, seconds
 from benchmarks.scene import Scene, run
-from benchmarks.served import Daemon, build_seconds, cpu_seconds, resident_bytes, running
+from benchmarks.served import Daemon, build_seconds, running
+from benchmarks.usage import cpu_seconds, resident_bytes, wake_ups
 
 MB = 1e6
 POLL_S = 0.002
@@ -20,7 +21,7 @@ SETTLE_S = 3.0
 
 def measure(scene: Scene) -> Table:
     """Starts daemons on new and on used directories, and watches one that is idle."""
-    table = Table("The daemon itself", "a Python that only imports the daemon's modules")
+    table = scene.table("The daemon itself", "a Python that only imports the daemon's modules")
     imports = [sys.executable, "-c", "import condastore.daemon"]
     first, again, baseline = [], [], []
     for _ in range(max(scene.rounds, 3)):
@@ -36,7 +37,8 @@ def measure(scene: Scene) -> Table:
         for _ in range(2):
             build_seconds(daemon, scene.reference)
         time.sleep(SETTLE_S)
-        table.value("resident memory after two builds", [resident_bytes(daemon.pid) / MB], "MB", 110)
+        resident = resident_bytes(daemon.pid) / MB
+        table.value("resident memory after two builds", [resident], "MB", 110)
         _watch_idle(table, daemon, 5.0 if scene.quick else 20.0)
     return table
 
@@ -60,20 +62,12 @@ def _first_answer(daemon: Daemon) -> None:
 
 
 def _watch_idle(table: Table, daemon: Daemon, period_s: float) -> None:
-    cpu, switches = cpu_seconds(daemon.pid), _voluntary_switches(daemon.pid)
+    cpu, switches = cpu_seconds(daemon.pid), wake_ups(daemon.pid)
     time.sleep(period_s)
     used = cpu_seconds(daemon.pid) - cpu
     table.value(f"CPU while idle, over {period_s:g} s", [100 * used / period_s], "%", most=0.1)
-    woken = (_voluntary_switches(daemon.pid) - switches) / period_s
+    woken = (wake_ups(daemon.pid) - switches) / period_s
     table.value("times that it wakes up in a second", [woken], "")
-
-
-def _voluntary_switches(pid: int) -> int:
-    total = 0
-    for status in Path(f"/proc/{pid}/task").glob("*/status"):
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        total += int(fields["voluntary_ctxt_switches"])
-    return total
 
 
 if __name__ == "__main__":

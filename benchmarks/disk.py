@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.measure import Table
 from benchmarks.scene import Scene, run
-from benchmarks.served import build_seconds, lock, running
+from benchmarks.served import Lock, build_seconds, locked_build_seconds, running
 
 MIB = 1024**2
 BLOCK = 512  # what st_blocks counts in, whatever the file system
@@ -13,7 +13,7 @@ BLOCK = 512  # what st_blocks counts in, whatever the file system
 
 def measure(scene: Scene) -> Table:
     """Builds a lockfile again and again, and counts the blocks of the whole data directory."""
-    table = Table(
+    table = scene.table(
         "Disk blocks that a second build of the same lockfile adds",
         "the bytes of the environment",
     )
@@ -21,20 +21,18 @@ def measure(scene: Scene) -> Table:
     added: list[float] = []
     with running(data) as daemon:
         build_seconds(daemon, scene.reference)
-        text, fields = lock(daemon, "reference")
-        build_seconds(daemon, text, **fields)
+        lock = Lock.of(daemon, "reference")
+        locked_build_seconds(daemon, lock)
         for _ in range(scene.rounds):
             before = allocated(data)
-            build_seconds(daemon, text, **fields)
+            locked_build_seconds(daemon, lock)
             added.append((allocated(data) - before) / MIB)
-        build = daemon.data_of(f"/build/?limit=1&sort_by=id&order=desc")[0]
-        prefix = Path(os.readlink(daemon.link("reference-locked")))
+        build = daemon.data_of("/build/?limit=1&sort_by=id&order=desc")[0]
+        prefix = Path(os.readlink(daemon.link(lock.name)))
         links = [path.stat().st_nlink > 1 for path in prefix.rglob("__pycache__/*.pyc")]
     size = [build["size"] / MIB] * len(added)
     table.ratio("added by a build / its size", added, size, most=0.05, unit="MB")
-    table.value(
-        "byte code files of its own", [100 * (1 - sum(links) / len(links))], "%", most=5
-    )
+    table.value("byte code files of its own", [100 * (1 - sum(links) / len(links))], "%", most=5)
     return table
 
 

@@ -17,10 +17,11 @@ class _Row:
 
 
 class Table:
-    """What one benchmark found."""
+    """What one benchmark found; without `judge` it says nothing of its targets."""
 
-    def __init__(self, title: str, baseline: str) -> None:
+    def __init__(self, title: str, baseline: str, *, judge: bool) -> None:
         self._title = f"{title}\nbaseline: {baseline}"
+        self._judge = judge
         self._rows: list[_Row] = []
         self._notes: list[str] = []
 
@@ -37,14 +38,15 @@ class Table:
         middle = statistics.median(ratios)
         spread = f" ({min(ratios):.2f}-{max(ratios):.2f})" if len(ratios) > 1 else ""
         cells = (_median(measured, unit), _median(baseline, unit), f"{middle:.2f}{spread}")
-        self._add(what, *cells, limit=None if most is None else f"{most:g} x", over=middle, most=most)
+        limit = None if most is None else f"{most:g} x"
+        self._add(what, *cells, limit=limit, over=middle, most=most)
 
     def excess(
         self,
         what: str,
         measured: Sequence[float],
         baseline: Sequence[float],
-        most: float,
+        most: float | None = None,
         unit: str = "s",
     ) -> None:
         """Compares by difference, pair by pair."""
@@ -52,7 +54,8 @@ class Table:
             one - other for one, other in zip(measured, baseline, strict=True)
         )
         cells = (_median(measured, unit), _median(baseline, unit), f"{amount(middle, unit)} more")
-        self._add(what, *cells, limit=f"{amount(most, unit)} more", over=middle, most=most)
+        limit = None if most is None else f"{amount(most, unit)} more"
+        self._add(what, *cells, limit=limit, over=middle, most=most)
 
     def value(
         self, what: str, measured: Sequence[float], unit: str, most: float | None = None
@@ -91,7 +94,7 @@ class Table:
         over: float,
         most: float | None,
     ) -> None:
-        met = None if most is None else over <= most
+        met = over <= most if most is not None and self._judge else None
         mark = {True: "ok", False: "MISSED", None: ""}[met]
         target = "" if limit is None else f"<= {limit}"
         self._rows.append(_Row((what, measured, baseline, ratio, target, mark), met))

@@ -5,8 +5,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,10 @@ from devtools.localchannel import make_channel
 
 CACHE = Path(os.environ.get("CONDASTORE_TEST_CACHE") or Path.home() / ".cache" / "condastore-tests")
 LARGE = Path(localchannel.__file__).with_name("large.yaml")
+
+# What the most hungry benchmark puts on the disk in three rounds, and what all do together.
+BYTES_OF_ONE = 12 * 10**9
+BYTES_OF_ALL = 30 * 10**9
 
 Specification = dict[str, Any]
 
@@ -61,6 +65,10 @@ class Scene:
         """Returns a new directory."""
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
 
+    def table(self, title: str, baseline: str) -> Table:
+        """Returns an empty table; the targets are not for the small environment."""
+        return Table(title, baseline, judge=not self.quick)
+
     @property
     def reference(self) -> Specification:
         """The reference environment, about 170 packages and 35,000 files if it is not quick."""
@@ -95,7 +103,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--quick", action="store_true", help="use a small environment")
-    made.add_argument("--rounds", type=int, metavar="N", help="how often (default: 5; quick: 2)")
+    made.add_argument("--rounds", type=int, metavar="N", help="how often (default: 3; quick: 2)")
     made.add_argument(
         "--directory",
         type=Path,
@@ -106,16 +114,26 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
+@contextmanager
+def workplace(arguments: argparse.Namespace, bytes_needed: int) -> Iterator[Path]:
+    """Makes the directory of a run and removes it at the end, unless it shall stay."""
+    base = arguments.directory or CACHE
+    base.mkdir(parents=True, exist_ok=True)
+    if not arguments.quick and shutil.disk_usage(base).free < bytes_needed:
+        sys.exit(f"{base} lacks space: {bytes_needed / 1e9:.0f} GB must be free; see --directory")
+    root = Path(tempfile.mkdtemp(prefix="benchmark-", dir=base.resolve()))
+    try:
+        yield root
+    finally:
+        if arguments.directory is None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
 def run(measure: Callable[[Scene], Table]) -> None:
     """Runs one benchmark from its command line; the exit status is 1 if it missed a target."""
     arguments = parser(sys.modules[measure.__module__].__doc__).parse_args()
-    base = arguments.directory or CACHE
-    base.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix="benchmark-", dir=base.resolve()))
-    with ExitStack() as stack:
-        if arguments.directory is None:
-            stack.callback(shutil.rmtree, root, ignore_errors=True)
-        rounds = arguments.rounds or (2 if arguments.quick else 5)
+    with workplace(arguments, BYTES_OF_ONE) as root:
+        rounds = arguments.rounds or (2 if arguments.quick else 3)
         load = os.getloadavg()[0]
         table = measure(Scene(arguments.quick, rounds, root))
         print(f"{table}\nload of the machine: {load:.1f} before, {os.getloadavg()[0]:.1f} after\n")

@@ -61,6 +61,14 @@ def prefix_of(store: Store, build: Build) -> Path:
     return store.prefix(build.environment.namespace.name, build.build_key_version, key_of(build))
 
 
+def recorded_prefix(build: Build) -> Path | None:
+    """Returns a build's prefix if it is complete and recorded: the point of no return."""
+    for artifact in build.build_artifacts:
+        if artifact.artifact_type == ArtifactType.DIRECTORY:
+            return Path(artifact.key)
+    return None
+
+
 def arn(build: Build) -> str:
     """Returns what permissions on a build are checked against."""
     return f"{build.environment.namespace.name}/{build.environment.name}"

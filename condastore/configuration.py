@@ -166,8 +166,8 @@ class CondaStore(LoggingConfigurable):
     pip_index_url = Unicode(
         None,
         allow_none=True,
-        help="""Package index of `pip:` sections that name none. Default: what uv's own
-        configuration files say.""",
+        help="""Package index of `pip:` sections that name none. Default: what the machine's
+        configuration of uv says, or else PyPI.""",
     ).tag(config=True)
 
     channel_credentials = List(

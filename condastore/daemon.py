@@ -133,10 +133,12 @@ class Daemon:
             stack.push_async_callback(database.close)
             await database.open()
             self._handle_signals()
+            token = AdminToken(self._secret())
             parts = self._parts(database, stack)
+            await parts.storage.open()
             await recover(database, parts.pool, self._store, parts.logs)
-            self._announce(listener)
-            await self._serve(parts, listener)
+            self._announce(listener, token)
+            await self._serve(parts, listener, token)
 
     def _parts(self, database: Database, stack: AsyncExitStack) -> Parts:
         defaults = configured(self._config)
@@ -159,9 +161,8 @@ class Daemon:
         )
         return Parts(self._config, defaults, database, pool, logs, storage, self._store)
 
-    async def _serve(self, parts: Parts, listener: socket.socket) -> None:
+    async def _serve(self, parts: Parts, listener: socket.socket, token: AdminToken) -> None:
         """Runs the HTTP server and the pool in one task group until a signal comes."""
-        token = AdminToken(self._secret())
         web = create_app(parts, token, self._app.url_prefix.rstrip("/"))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_pool(parts.pool), name="pool")
@@ -245,13 +246,13 @@ class Daemon:
             os._exit(130)
         self._stopping.set()
 
-    def _announce(self, listener: socket.socket) -> None:
+    def _announce(self, listener: socket.socket, token: AdminToken) -> None:
         host, port = listener.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         url = f"http://{host}:{port}{self._app.url_prefix.rstrip('/')}"
         print(f"condastore {__version__} serves {url}/api/v1/", flush=True)
         if self._app.print_token:
-            print(f"admin token, needed to change anything: {AdminToken(self._secret()).text}")
+            print(f"admin token, needed to change anything: {token.text}")
         sys.stdout.flush()
 
 
@@ -267,7 +268,7 @@ def works(builder: Builder, remover: Remover, max_build_time: int) -> dict[str, 
         "delete_build": housekeeping(remover.delete_build),
         "delete_environment": housekeeping(remover.delete_environment),
         "delete_namespace": housekeeping(remover.delete_namespace),
-        "empty_trash": housekeeping(remover.empty_trash),
+        "tidy": housekeeping(remover.tidy),
     }
 
 

@@ -7,12 +7,14 @@ beside it (WAL). On PostgreSQL both are ordinary sessions.
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import event, make_url, text
-from sqlalchemy.engine import URL, Connection
+import aiosqlite
+from sqlalchemy import Column, MetaData, String, Table, event, inspect, make_url, text
+from sqlalchemy.engine import URL, Connection, ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -21,6 +23,7 @@ from sqlalchemy.types import Float
 
 from condastore.errors import ConfigurationError
 from condastore.migrations import HEAD
+from condastore.tables import Base
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _READERS = 4
@@ -64,15 +67,16 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-class _SqliteConnection(sqlite3.Connection):
-    """A connection whose transaction ends with it."""
+class _SqliteConnection(aiosqlite.Connection):
+    """A connection whose statements end before a cancellation goes on.
 
-    def close(self) -> None:
-        """Rolls back first: a cursor that a cancellation left open would keep the transaction, and
-        with it the write lock, alive beyond the close.
-        """
-        self.rollback()
-        super().close()
+    Its thread can't be stopped within one. So a cancelled transaction can be rolled back like any
+    other, and nothing holds SQLite's write lock that nobody knows of.
+    """
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        work = super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        return await uninterrupted(work)
 
 
 class Database:
@@ -101,6 +105,8 @@ class Database:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             async with self._writer.begin() as connection:
                 await connection.run_sync(self._migrate)
+            if self.is_sqlite:
+                await self._connect_readers()
         except (SQLAlchemyError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise ConfigurationError(
@@ -141,14 +147,19 @@ class Database:
             return _postgresql_engine(self._url)
         engine = create_async_engine(
             self._url,
-            # The driver's own BEGIN comes too late for a consistent read and is never IMMEDIATE.
-            connect_args={"factory": _SqliteConnection, "isolation_level": None},
+            async_creator=partial(_connect, self._url.database or ""),
             pool_size=_READERS if readers else 1,
             max_overflow=0,
             pool_timeout=30,
         )
         _tune_sqlite(engine, begin="BEGIN" if readers else "BEGIN IMMEDIATE")
         return engine
+
+    async def _connect_readers(self) -> None:
+        """Makes all connections now, where no cancellation comes in between."""
+        async with AsyncExitStack() as stack:
+            for _ in range(_READERS):
+                await stack.enter_async_context(self._reader.connect())
 
     def _migrate(self, connection: Connection) -> None:
         current = _schema_version(connection)
@@ -159,10 +170,23 @@ class Database:
                 f"the database's schema is {current}, this program needs {HEAD}: "
                 "set c.CondaStore.upgrade_db = True"
             )
-        # Alembic takes a third of a second to import, which a start on a current schema saves.
+        if not inspect(connection).get_table_names():
+            _create(connection)
+            return
+        # It takes a third of a second to import, which a start on a new or current schema saves.
         from condastore.migrations.upgrade import upgrade
 
         upgrade(connection, current)
+
+
+def _create(connection: Connection) -> None:
+    """Makes the newest schema at once; a test holds it against that of the revisions."""
+    Base.metadata.create_all(connection)
+    version = Table(
+        "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True)
+    )
+    version.create(connection)
+    connection.execute(version.insert().values(version_num=HEAD))
 
 
 def _postgresql_engine(url: URL) -> AsyncEngine:
@@ -195,6 +219,14 @@ def _async_url(url: str) -> URL:
     return parsed.set(drivername=_DRIVERS[backend])
 
 
+async def _connect(path: str) -> aiosqlite.Connection:
+    # The driver's own BEGIN comes too late for a consistent read and is never IMMEDIATE.
+    connect = partial(sqlite3.connect, path, isolation_level=None, check_same_thread=False)
+    connection = _SqliteConnection(connect, iter_chunk_size=64)
+    connection._thread.daemon = True
+    return await connection
+
+
 def _tune_sqlite(engine: AsyncEngine, begin: str) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _: Any) -> None:
@@ -206,6 +238,13 @@ def _tune_sqlite(engine: AsyncEngine, begin: str) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def on_error(context: ExceptionContext) -> None:
+        # Otherwise SQLAlchemy would close the connection, and a cancellation while the next is
+        # made would leave that one to the garbage collector.
+        if isinstance(context.original_exception, asyncio.CancelledError):
+            context.is_disconnect = False
 
 
 def _schema_version(connection: Connection) -> str | None:

@@ -32,20 +32,33 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Writes a file durably, replacing what was there."""
-    _appear(path, mode, lambda writer: writer.write(data))
+def make_directory(directory: Path) -> None:
+    """Makes a directory and those above it, durably."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    sync_directory(directory.parent)
 
 
-def copy_file(source: Path, path: Path, mode: int = 0o644) -> None:
+def write_file(path: Path, data: bytes, mode: int = 0o644, *, made_in: Path | None = None) -> None:
+    """Writes a file durably, replacing what was there.
+
+    It is made in a directory of the same file system, by default that of the file. What a crash
+    leaves there is of no use.
+    """
+    _appear(path, mode, made_in, lambda writer: writer.write(data))
+
+
+def copy_file(source: Path, path: Path, *, made_in: Path | None = None) -> None:
     """Copies a file durably, replacing what was there."""
     with source.open("rb") as reader:
-        _appear(path, mode, lambda writer: shutil.copyfileobj(reader, writer, COPY_BYTES))
+        _appear(path, 0o644, made_in, lambda writer: shutil.copyfileobj(reader, writer, COPY_BYTES))
 
 
 def replace_symlink(link: Path, target: Path) -> None:
     """Points a symbolic link elsewhere; there is no instant without it."""
-    link.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(link.parent)
     beside = link.parent / f".{link.name}.new"
     beside.unlink(missing_ok=True)
     os.symlink(target, beside)
@@ -53,9 +66,12 @@ def replace_symlink(link: Path, target: Path) -> None:
     sync_directory(link.parent)
 
 
-def _appear(path: Path, mode: int, fill: Callable[[BinaryIO], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, beside = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+def _appear(
+    path: Path, mode: int, made_in: Path | None, fill: Callable[[BinaryIO], object]
+) -> None:
+    make_directory(path.parent)
+    make_directory(made_in or path.parent)
+    fd, beside = tempfile.mkstemp(prefix=".", suffix=".new", dir=made_in or path.parent)
     try:
         with open(fd, "wb") as writer:
             fill(writer)

@@ -250,6 +250,16 @@ def _requirements(requires: Iterable[str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def check_platform(lockfile: Lockfile, platform: str) -> None:
+    """Refuses a lockfile that says nothing about a platform."""
+    platforms = {*lockfile.metadata.platforms, *(package.platform for package in lockfile.package)}
+    if platform not in platforms:
+        raise InvalidSpecification(
+            f"The lockfile is not for this server's platform {platform}, but for "
+            f"{shorten(', '.join(sorted(platforms))) or 'none'}"
+        )
+
+
 def locked_for(lockfile: Lockfile, platform: str) -> Locked:
     """What to install on a platform; a package that stands in two categories is taken once."""
     wanted = {

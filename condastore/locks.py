@@ -34,6 +34,13 @@ class DirectoryLock:
                 f"another condastore (process {owner}) uses {self._path.parent}; stop it, or give "
                 "this one its own c.CondaStore.data_directory"
             ) from None
+        except OSError as error:
+            os.close(self._fd)
+            raise ConfigurationError(
+                f"{self._path.parent} can't be locked: {error.strerror}; set "
+                "c.CondaStore.data_directory and c.CondaStore.store_directory to directories of a "
+                "file system that has locks"
+            ) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 

@@ -1,10 +1,10 @@
 """The rows of the packages that builds consist of."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.tables import CondaChannel, CondaPackage, CondaPackageBuild, build_packages
@@ -31,7 +31,7 @@ async def record_packages(session: AsyncSession, build_id: int, records: Sequenc
 async def _channel_ids(session: AsyncSession, names: set[str]) -> dict[str, int]:
     await _insert(session, CondaChannel.__table__, [{"name": name} for name in sorted(names)])
     query = select(CondaChannel.name, CondaChannel.id).where(CondaChannel.name.in_(names))
-    return dict((await session.execute(query)).tuples().all())
+    return dict((await session.execute(query)).all())
 
 
 async def _package_ids(
@@ -103,6 +103,7 @@ def _batches(rows: list[Any]) -> Iterable[list[Any]]:
 
 async def _insert(session: AsyncSession, table: Any, rows: list[dict[str, Any]]) -> None:
     """Inserts the rows that are not there yet."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    # Only that in use: PostgreSQL's takes longer to import than all of condastore.
+    dialect = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}")
     if rows:
         await session.execute(dialect.insert(table).on_conflict_do_nothing(), rows)

@@ -163,7 +163,7 @@ class Pool:
         return None
 
     def _start(self, group: asyncio.TaskGroup, lane: "_Lane", claim: Claim) -> None:
-        run = Run(claim)
+        run = Run(claim, Stop.CANCELED if claim.cancel_requested else None)
         task = group.create_task(self._work(run), name=f"{claim.kind} task {claim.id}")
         self._running[claim.id] = (run, task)
         self._some_running.set()

@@ -4,6 +4,7 @@ A prefix counts only if the database says that its build is COMPLETED. What goes
 renamed into a trash directory on the same file system, so that it is gone for users at once.
 """
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -13,6 +14,8 @@ from pathlib import Path
 from condastore.builds import check_prefix
 from condastore.configuration import CondaStore
 from condastore.files import replace_symlink, sync_directory
+
+_DIGEST_CHARACTERS = 32
 
 
 @dataclass(frozen=True)
@@ -78,14 +81,16 @@ class Store:
             link.unlink()
             sync_directory(link.parent)
 
-    def discard(self, prefix: Path) -> Path | None:
-        """Moves a prefix to the trash and returns where it is now; None if there was none."""
-        if not prefix.is_dir() or prefix.is_symlink():
-            return None
-        discarded = self.trash / f"{prefix.name}-{uuid.uuid4().hex[:8]}"
-        os.rename(prefix, discarded)
-        sync_directory(prefix.parent)
-        return discarded
+    def discard(self, prefix: Path) -> list[Path]:
+        """Moves a prefix to the trash, if it is there.
+
+        Returns what the trash has of it, also from an attempt that ended before the removal.
+        """
+        digest = hashlib.sha256(os.fsencode(prefix)).hexdigest()[:_DIGEST_CHARACTERS]
+        if prefix.is_dir() and not prefix.is_symlink():
+            os.rename(prefix, self.trash / f"{digest}-{uuid.uuid4().hex}")
+            sync_directory(prefix.parent)
+        return sorted(self.trash.glob(f"{digest}-*"))
 
     def make(self) -> None:
         """Makes the directories of the store."""

@@ -11,15 +11,15 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from condastore.build_rows import find_build, log_key, move_build, prefix_of
+from condastore.build_rows import find_build, log_key, move_build, prefix_of, recorded_prefix
 from condastore.builds import FINAL, ArtifactType, BuildStatus, build_id_of
 from condastore.database import Database
 from condastore.errors import BuildError, CondaStoreError
 from condastore.pool import Pool
 from condastore.prefixes import Store
 from condastore.streams import LogHub
-from condastore.tables import Build, BuildArtifact, Environment, Task, TaskState
-from condastore.tasks import enqueue
+from condastore.tables import Build, BuildArtifact, Environment
+from condastore.tasks import enqueue_once
 
 logger = logging.getLogger(__name__)
 
@@ -39,21 +39,21 @@ async def recover(database: Database, pool: Pool, store: Store, logs: LogHub) ->
     await asyncio.to_thread(_clear, store)
     await _store_logs(database, logs)
     async with database.write() as session:
-        waiting = await session.scalar(
-            select(Task.id).where(Task.kind == "empty_trash", Task.state == TaskState.QUEUED)
-        )
-        if waiting is None and any(store.trash.iterdir()):
-            enqueue(session, "empty_trash", "")
+        if any(store.trash.iterdir()):
+            await enqueue_once(session, "tidy")
 
 
 async def _requeue_builds(database: Database, store: Store) -> None:
-    """A build that ran goes back to QUEUED, and its prefix to the trash."""
+    """A build that ran goes back to QUEUED, and its prefix to the trash, unless it was done."""
     async with database.write() as session:
         ids = (
             await session.scalars(select(Build.id).where(Build.status == BuildStatus.BUILDING))
         ).all()
         for build_id in ids:
             build = await find_build(session, build_id)
+            if recorded_prefix(build) is not None:
+                move_build(build, BuildStatus.COMPLETED)
+                continue
             move_build(build, BuildStatus.QUEUED)
             # A store that moved to a longer path has no prefix of this build.
             with suppress(BuildError):
@@ -86,10 +86,14 @@ async def _repair_links(database: Database, store: Store) -> None:
 
 def _publish_all(store: Store, links: list[tuple[Path, Path]]) -> None:
     for link, prefix in links:
-        if prefix.is_dir():
-            store.publish(link, prefix)
-        else:
+        if not prefix.is_dir():
             logger.error("%s is gone; the environment %s can't be used", prefix, link.name)
+            continue
+        try:
+            store.publish(link, prefix)
+        except OSError as error:
+            # One link that can't be switched must not keep the daemon from serving the others.
+            logger.error("the link %s can't be switched to %s: %s", link, prefix, error)
 
 
 def _clear(store: Store) -> None:

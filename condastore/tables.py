@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    desc,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -267,7 +268,7 @@ class Task(Base):
 
     __tablename__ = "task"
     __table_args__ = (
-        Index("ix_task_queue", "state", "kind", "priority", "namespace", "id", "not_before"),
+        Index("ix_task_queue", "state", "kind", "namespace", desc("priority"), "id"),
         Index("ix_task_served", "namespace", "claimed_at"),
         Index(None, "build_id"),
     )

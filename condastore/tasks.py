@@ -7,10 +7,12 @@ hundred builds makes the others wait for all of them.
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sqlalchemy import func, nulls_first, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from condastore.database import Database, epoch
 from condastore.tables import Task, TaskState, utcnow
@@ -29,6 +31,8 @@ class Claim:
     build_id: int | None
     payload: dict[str, Any]
     attempts: int
+    cancel_requested: bool = False
+    """Somebody cancelled it before it was put back into the queue."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,13 @@ def enqueue(
     return task
 
 
+async def enqueue_once(session: AsyncSession, kind: str) -> None:
+    """Adds a task that is of no namespace, unless one of its kind waits already."""
+    waiting = select(Task.id).where(Task.kind == kind, Task.state == TaskState.QUEUED).limit(1)
+    if await session.scalar(waiting) is None:
+        enqueue(session, kind, "")
+
+
 class TaskQueue:
     """The queue as one owner sees it."""
 
@@ -75,7 +86,7 @@ class TaskQueue:
     async def claim(self, kinds: Collection[str]) -> Claim | None:
         """Claims the next task of one of these kinds; returns None when nothing is ready."""
         async with self._database.write() as session:
-            head = await session.scalar(_next(kinds))
+            head = await session.scalar(_next(tuple(kinds)))
             if head is None:
                 return None
             task = await session.scalar(
@@ -182,35 +193,51 @@ class TaskQueue:
 
 
 def _claim(task: Task) -> Claim:
-    return Claim(task.id, task.kind, task.namespace, task.build_id, task.payload, task.attempts)
+    return Claim(
+        task.id,
+        task.kind,
+        task.namespace,
+        task.build_id,
+        task.payload,
+        task.attempts,
+        task.cancel_requested,
+    )
 
 
-def _next(kinds: Collection[str]) -> Any:
+@cache
+def _next(kinds: tuple[str, ...]) -> Any:
     """The id of the task whose turn it is, found by looking at one task a namespace."""
-    heads = (
-        select(func.min(Task.id).label("id"), Task.namespace, Task.priority)
+    queued = (Task.state == TaskState.QUEUED, Task.kind.in_(kinds))
+    name = func.min(Task.namespace)
+    # From each name to the next by the index: the queue's length doesn't matter.
+    names = select(name.label("name")).where(*queued).cte("names", recursive=True)
+    following = select(name).where(*queued, Task.namespace > names.c.name)
+    names = names.union_all(select(following.scalar_subquery()).where(names.c.name.is_not(None)))
+    candidate, other = aliased(Task), aliased(Task)
+    head = (
+        select(candidate.id)
         .where(
-            Task.state == TaskState.QUEUED,
-            Task.kind.in_(kinds),
-            or_(Task.not_before == 0.0, Task.not_before <= epoch()),
+            candidate.state == TaskState.QUEUED,
+            candidate.kind.in_(kinds),
+            candidate.namespace == names.c.name,
+            or_(candidate.not_before == 0.0, candidate.not_before <= epoch()),
         )
-        .group_by(Task.priority, Task.namespace)
-        .subquery()
+        .order_by(candidate.priority.desc(), candidate.id)
+        .limit(1)
     )
-    running = (
-        select(func.count())
-        .where(Task.state == TaskState.RUNNING, Task.namespace == heads.c.namespace)
-        .correlate(heads)
-        .scalar_subquery()
+    running = select(func.count()).where(
+        other.state == TaskState.RUNNING, other.namespace == names.c.name
     )
-    served = (
-        select(func.max(Task.claimed_at))
-        .where(Task.namespace == heads.c.namespace)
-        .correlate(heads)
-        .scalar_subquery()
-    )
+    served = select(func.max(other.claimed_at)).where(other.namespace == names.c.name)
     return (
-        select(heads.c.id)
-        .order_by(heads.c.priority.desc(), running, nulls_first(served.asc()), heads.c.id)
+        select(Task.id)
+        .select_from(names)
+        .join(Task, Task.id == head.scalar_subquery())
+        .order_by(
+            Task.priority.desc(),
+            running.scalar_subquery(),
+            nulls_first(served.scalar_subquery().asc()),
+            Task.id,
+        )
         .limit(1)
     )

@@ -1,11 +1,14 @@
 """Real packages for all tests, made once a machine."""
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from condastore.database import Database
 from devtools.localchannel import make_channel
+from tests.databases import URLS, opened
 
 CACHE = Path(os.environ.get("CONDASTORE_TEST_CACHE") or Path.home() / ".cache" / "condastore-tests")
 
@@ -17,6 +20,13 @@ _skips: set[str] = set()
 def small_channel() -> Path:
     """A local channel with a real Python and a handful of packages."""
     return make_channel("small", CACHE / "channels" / "small", CACHE / "wheels")
+
+
+@pytest.fixture(params=list(URLS))
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """An empty database of each kind."""
+    async with opened(URLS[request.param](tmp_path)) as found:
+        yield found
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from traitlets.config import Configurable
 
 from condastore import __version__
 from condastore.cli import main
@@ -11,7 +12,7 @@ from condastore.configuration_file import configuration_file
 from condastore.daemon import CondaStoreServer
 
 ROOT = Path(__file__).parents[1]
-CLASSES = (CondaStoreServer, *CondaStoreServer.classes)
+CLASSES: list[type[Configurable]] = [CondaStoreServer, *CondaStoreServer.classes]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])

@@ -16,7 +16,7 @@ SECRET_BYTES = 32
 def keep_secret(path: Path) -> str:
     """Returns the secret in a file that only its owner may read; makes it the first time.
 
-    Raises `ConfigurationError` if others may read the file.
+    Raises `ConfigurationError` if others may read the file, or there is nothing in it.
     """
     if not path.exists():
         write_file(path, secrets.token_hex(SECRET_BYTES).encode() + b"\n", mode=0o600)
@@ -25,7 +25,10 @@ def keep_secret(path: Path) -> str:
             f"{path} can be read by others, so it is no secret: run `chmod 600` on it, or remove "
             "it to get a new one, which makes every token invalid"
         )
-    return path.read_text().strip()
+    secret = path.read_text().strip()
+    if not secret:
+        raise ConfigurationError(f"{path} is empty, so it is no secret: remove it to get a new one")
+    return secret
 
 
 class AdminToken:

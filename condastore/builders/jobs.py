@@ -1,5 +1,6 @@
 """The jobs for engine processes (docs/architecture.md, "The child protocol")."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def _engine(config: CondaStore, settings: Settings) -> Record:
     return {
         "v": 1,
         "engine": "rattler" if bundled else "conda",
-        "command": None if bundled else command,
+        # A child's PATH is the system's, the operator's may know more.
+        "command": None if bundled else shutil.which(command) or command,
         "credentials": config.channel_credentials,
     }
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import joinedload
 
-from condastore.build_rows import find_build
-from condastore.builds import ArtifactType
+from condastore.build_rows import find_build, recorded_prefix
 from condastore.database import Database
 from condastore.prefixes import Store
 from condastore.tables import Build, Environment
@@ -37,14 +36,6 @@ class Links:
                 await asyncio.to_thread(self._store.publish, link, prefix)
             else:
                 await asyncio.to_thread(self._store.unpublish, link)
-
-
-def recorded_prefix(build: Build) -> Path | None:
-    """Returns where a completed build's prefix is recorded to be."""
-    for artifact in build.build_artifacts:
-        if artifact.artifact_type == ArtifactType.DIRECTORY:
-            return Path(artifact.key)
-    return None
 
 
 def usable_prefix(build: Build) -> Path | None:

@@ -7,9 +7,20 @@ result: what is half done has no record, and is thrown away.
 import asyncio
 import errno
 import logging
+from contextlib import suppress
 from typing import Any
 
-from condastore.build_rows import add_artifact, find_build, log_key, move_build, prefix_of
+from sqlalchemy.exc import OperationalError
+
+from condastore.build_rows import (
+    add_artifact,
+    arn,
+    find_build,
+    log_key,
+    move_build,
+    prefix_of,
+    recorded_prefix,
+)
 from condastore.builders.artifacts import MAKERS, Installed
 from condastore.builders.jobs import Solution, build_job, locked_solution, solve_job
 from condastore.builders.links import Links
@@ -23,14 +34,14 @@ from condastore.database import Database, uninterrupted
 from condastore.errors import BuildError, CondaStoreError
 from condastore.faults import fault
 from condastore.packages import record_packages
-from condastore.pool import Run, Stop
+from condastore.pool import Retry, Run, Stop
 from condastore.prefixes import Store
 from condastore.settings import Settings
 from condastore.specification import LockfileSpecification
 from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, utcnow
-from condastore.tasks import Claim, enqueue
+from condastore.tasks import Claim, enqueue_once
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +80,8 @@ class Builder:
         except asyncio.CancelledError:
             await self._stopped(build_id, run.stop)
             raise
+        except OperationalError as error:
+            raise Retry(f"the database can't be used: {error.orig}") from error
         except (CondaStoreError, OSError) as error:
             await self._failed(build_id, explain(error))
         except Exception:
@@ -100,14 +113,20 @@ class Builder:
             build = await find_build(session, build_id)
             if build.status in FINAL:
                 return None
-            if build.status == BuildStatus.BUILDING:
-                move_build(build, BuildStatus.QUEUED)
-            plan = await plan_of(session, self._store, self._defaults, build)
-            move_build(build, BuildStatus.BUILDING)
-            add_artifact(build, ArtifactType.LOGS, plan.log_key)
-            if build.build_key_version == 3:
-                build.hash = plan.key
-        await asyncio.to_thread(self._store.discard, plan.prefix)
+            recorded = recorded_prefix(build) is not None
+            if not recorded:
+                if build.status == BuildStatus.BUILDING:
+                    move_build(build, BuildStatus.QUEUED)
+                plan = await plan_of(session, self._store, self._defaults, build)
+                move_build(build, BuildStatus.BUILDING)
+                add_artifact(build, ArtifactType.LOGS, plan.log_key)
+                if build.build_key_version == 3:
+                    build.hash = plan.key
+                if await asyncio.to_thread(self._store.discard, plan.prefix):
+                    await enqueue_once(session, "tidy")
+        if recorded:
+            await self._complete(build_id)
+            return None
         fault("build.begun")
         return plan
 
@@ -150,22 +169,27 @@ class Builder:
             add_artifact(build, ArtifactType.DIRECTORY, str(plan.prefix))
             for artifact in artifacts:
                 add_artifact(build, artifact, storage_key(artifact, plan.key))
-            move_build(build, BuildStatus.COMPLETED)
             build.environment.current_build_id = build.id
         fault("build.recorded")
-        await self._point(plan, reporter)
-        fault("build.linked")
-        await self._logs.end(plan.build_id, plan.log_key, BuildStatus.COMPLETED)
+        await self._complete(plan.build_id)
 
-    async def _point(self, plan: Plan, reporter: Reporter) -> None:
-        """Switches the environment's link; from here on nothing undoes the build."""
+    async def _complete(self, build_id: int) -> None:
+        """Makes users see a build that is recorded: its link first, so that COMPLETED means all."""
+        async with self._database.read() as session:
+            build = await find_build(session, build_id)
+        reporter = Reporter(self._logs.open(build_id, log_key(build)))
         try:
-            await self._links.follow(plan.environment_id)
+            await self._links.follow(build.environment_id)
         except OSError as error:
-            logger.exception("the link of %s/%s", plan.namespace, plan.environment)
+            logger.exception("the link of %s", arn(build))
             reporter.line(f"warning: the link could not be switched: {explain(error)}")
         else:
-            reporter.line(f"build {plan.build_id} is {plan.namespace}/{plan.environment} now")
+            reporter.line(f"build {build_id} is {arn(build)} now")
+        fault("build.linked")
+        async with self._database.write() as session:
+            move_build(await find_build(session, build_id), BuildStatus.COMPLETED)
+        fault("build.completed")
+        await self._logs.end(build_id, log_key(build), BuildStatus.COMPLETED)
 
     async def _store_artifacts(
         self, plan: Plan, solution: Solution, installed: Installed, reporter: Reporter
@@ -191,6 +215,9 @@ class Builder:
             case Stop.DEADLINE:
                 limit_s = self._config.max_build_time
                 await self._failed(build_id, f"it took longer than {limit_s} s")
+            case Stop.LEASE_LOST:
+                # Another daemon has taken the task; whatever is there is its own.
+                return
             case _:
                 text = "the daemon stops; this build goes back to the queue"
                 await self._end(build_id, BuildStatus.QUEUED, text)
@@ -208,24 +235,25 @@ class Builder:
         if build.status in FINAL:
             await self._logs.end(build_id, key, build.status)
             return
+        if recorded_prefix(build) is not None:
+            await self._complete(build_id)
+            return
         Reporter(self._logs.open(build_id, key)).line(text)
-        discarded = await asyncio.to_thread(self._discard, build)
+        await asyncio.to_thread(self._discard, build)
         async with self._database.write() as session:
             build = await find_build(session, build_id)
             if build.status != status:
                 move_build(build, status, info)
             add_artifact(build, ArtifactType.LOGS, key)
-            if discarded:
-                enqueue(session, "empty_trash", "")
+            if build.started_on is not None:
+                await enqueue_once(session, "tidy")
         if status in FINAL:
             await self._logs.end(build_id, key, status)
 
-    def _discard(self, build: Build) -> bool:
-        try:
-            prefix = prefix_of(self._store, build)
-        except BuildError:
-            return False
-        return self._store.discard(prefix) is not None
+    def _discard(self, build: Build) -> None:
+        # Where the path is too long for a prefix, there is none.
+        with suppress(BuildError):
+            self._store.discard(prefix_of(self._store, build))
 
 
 def explain(error: Exception) -> str:

@@ -6,16 +6,20 @@ own; what arrives on its standard output and error is text of packages and panic
 """
 
 import asyncio
+import codecs
 import json
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from condastore.database import uninterrupted
 from condastore.errors import BuildError
 from condastore.faults import VARIABLE as FAULT_VARIABLE
 
@@ -28,6 +32,8 @@ OUTPUT_CHUNK = 64 * 1024
 OUTPUT_LINE_CHARACTERS = 4096
 # Text outside the protocol beyond this is read and dropped.
 OUTPUT_BYTES = 16 * 1024 * 1024
+# A process that left its group may hold the pipe open; a cancel has no more time than this.
+LAST_OUTPUT_S = 0.2
 PASSED_ON = (
     "http_proxy",
     "https_proxy",
@@ -40,7 +46,24 @@ PASSED_ON = (
     FAULT_VARIABLE,
 )
 _TERMINAL_CODES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# C1 controls, which some terminals act on as well, are two bytes in UTF-8.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class _Pipes(asyncio.subprocess.SubprocessStreamProtocol):
+    """A process's standard streams, and when it ended.
+
+    asyncio's own `wait` waits for the streams as well, and a process that left the group may hold
+    them open for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(limit=OUTPUT_CHUNK, loop=asyncio.get_running_loop())
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
 
 
 class Child:
@@ -48,37 +71,43 @@ class Child:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: asyncio.SubprocessTransport,
+        pipes: _Pipes,
         events: asyncio.StreamReader,
-        close: Callable[[], None],
+        close_events: Callable[[], None],
+        directory: Path,
     ) -> None:
         self._process = process
+        self._pipes = pipes
         self._events = events
-        self._close_events = close
+        self._close_events = close_events
+        self._directory = directory
         self._listener: Listener | None = None
-        self._output = asyncio.create_task(self._read_output(), name=f"output of {process.pid}")
+        self._output = asyncio.create_task(self._read_output(), name=f"output of {self.pid}")
+        self._end = asyncio.create_task(self._follow_to_end(), name=f"end of {self.pid}")
 
     @property
     def is_alive(self) -> bool:
         """Whether the process has not ended by itself."""
-        return self._process.returncode is None
+        return self._process.get_returncode() is None
 
     @property
     def pid(self) -> int:
         """The process id, which is also its group's."""
-        return self._process.pid
+        return self._process.get_pid()
 
     async def do(self, job: dict[str, Any], listener: Listener) -> dict[str, Any]:
         """Sends a job and returns its result; `listener` gets the events before it.
 
         Raises `BuildError` for a job that failed and for a child that ended without a result.
         """
-        assert self._process.stdin is not None
+        assert self._pipes.stdin is not None
         self._listener = listener
         try:
-            self._process.stdin.write(json.dumps(job).encode() + b"\n")
-            await self._process.stdin.drain()
-            while line := await self._events.readline():
+            self._pipes.stdin.write(json.dumps(job).encode() + b"\n")
+            await self._pipes.stdin.drain()
+            # A line without an end is the last of a child that died in it.
+            while (line := await self._events.readline()).endswith(b"\n"):
                 event: Event = json.loads(line)
                 if event["t"] == "result":
                     return event
@@ -87,33 +116,50 @@ class Child:
                 await listener(event)
         except (BrokenPipeError, ConnectionResetError):
             pass
-        except ValueError as error:
-            raise BuildError("engine", f"the engine broke the protocol: {error}") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise BuildError("engine", f"the engine broke the protocol: {error!r}") from error
         raise await self._crashed()
 
     async def kill(self) -> None:
-        """Ends the child and everything that it started, and waits until they are gone."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        await self._process.wait()
+        """Ends the child and everything that it started, and removes what they put aside."""
+        if self.is_alive:
+            self._kill_group()
+        await self._end
+        # What it wrote last may still be in the pipe.
+        await asyncio.wait([self._output], timeout=LAST_OUTPUT_S)
         self._output.cancel()
         await asyncio.gather(self._output, return_exceptions=True)
+        self._process.close()
         self._close_events()
+        # What a dying grandchild still writes is left for the next start.
+        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
 
     async def _crashed(self) -> BuildError:
-        status = await self._process.wait()
-        await asyncio.wait([self._output], timeout=1)
-        return crash(status)
+        await self._end
+        await asyncio.wait([self._output], timeout=LAST_OUTPUT_S)
+        return crash(self._process.get_returncode() or 0)
+
+    async def _follow_to_end(self) -> None:
+        """Ends with the process, and with it all that it left behind: soon after, its id may be
+        another's.
+        """
+        await self._pipes.exited.wait()
+        self._kill_group()
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     async def _read_output(self) -> None:
-        assert self._process.stdout is not None
+        assert self._pipes.stdout is not None
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         room = OUTPUT_BYTES
         rest = ""
-        while data := await self._process.stdout.read(OUTPUT_CHUNK):
+        while data := await self._pipes.stdout.read(OUTPUT_CHUNK):
             if room <= 0:
                 continue
             room -= len(data)
-            *lines, rest = (rest + data.decode("utf-8", "replace")).split("\n")
+            *lines, rest = (rest + decoder.decode(data)).split("\n")
             if len(rest) > OUTPUT_LINE_CHARACTERS:
                 lines, rest = [*lines, rest], ""
             await self._tell(lines)
@@ -135,20 +181,31 @@ async def engine(scratch: Path) -> AsyncIterator[Child]:
         yield child
     finally:
         # The caller may be cancelled again while it waits, but the group must go.
-        await asyncio.shield(asyncio.ensure_future(child.kill()))
+        await uninterrupted(child.kill())
 
 
 async def start_engine(scratch: Path) -> Child:
     """Starts an engine process that waits for a job; its caller must `kill` it.
 
-    `scratch` is an existing directory on the store's file system for what is of no use later.
+    `scratch` is an existing directory on the store's file system, for what is of no use later.
     """
+    # Not in a thread: a cancellation would leave it there.
+    directory = Path(tempfile.mkdtemp(dir=scratch))
+    try:
+        return await _start(directory)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+async def _start(directory: Path) -> Child:
     reading, writing = os.pipe()
     try:
         # Listened to before it starts, so that a cancellation leaves no process behind.
         events, close_events = await _listen(reading)
         try:
-            process = await asyncio.create_subprocess_exec(
+            process, pipes = await asyncio.get_running_loop().subprocess_exec(
+                _Pipes,
                 sys.executable,
                 "-I",
                 "-m",
@@ -162,15 +219,15 @@ async def start_engine(scratch: Path) -> Child:
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(writing,),
                 start_new_session=True,
-                cwd=scratch,
-                env=environment(scratch),
+                cwd=directory,
+                env=environment(directory),
             )
         except BaseException:
             close_events()
             raise
     finally:
         os.close(writing)
-    return Child(process, events, close_events)
+    return Child(process, pipes, events, close_events, directory)
 
 
 async def _listen(descriptor: int) -> tuple[asyncio.StreamReader, Callable[[], None]]:
@@ -187,14 +244,14 @@ async def _listen(descriptor: int) -> tuple[asyncio.StreamReader, Callable[[], N
     return events, transport.close
 
 
-def environment(scratch: Path) -> dict[str, str]:
-    """Returns the whole environment of a child."""
+def environment(directory: Path) -> dict[str, str]:
+    """Returns the whole environment of a child; the directory is its own."""
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
+        "HOME": str(directory),
+        "TMPDIR": str(directory),
         **passed,
     }
 
@@ -209,7 +266,8 @@ def crash(status: int) -> BuildError:
             "see CondaStore.max_build_memory",
         )
     if status < 0:
-        return BuildError("engine", f"the engine was ended by {signal.Signals(-status).name}")
+        name = signal.strsignal(-status) or "unknown"
+        return BuildError("engine", f"the engine was ended by signal {-status} ({name})")
     return BuildError("engine", f"the engine ended with status {status} and without a result")
 
 

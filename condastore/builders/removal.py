@@ -14,9 +14,9 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
-from condastore.build_rows import find_build
+from condastore.build_rows import find_build, recorded_prefix
 from condastore.builders.jobs import remove_job, sweep_job
-from condastore.builders.links import Links, recorded_prefix
+from condastore.builders.links import Links
 from condastore.builders.process import Event, engine
 from condastore.builds import FINAL, ArtifactType
 from condastore.database import Database
@@ -86,10 +86,12 @@ class Remover:
             await session.execute(delete(Namespace).where(Namespace.id == namespace_id))
         return {"freed_bytes": freed}
 
-    async def empty_trash(self, _: Run) -> dict[str, Any]:
-        """Removes what daemons before this one left in the trash."""
+    async def tidy(self, _: Run) -> dict[str, Any]:
+        """Removes what builds that came to nothing and dead daemons have left."""
         paths = await asyncio.to_thread(lambda: list(self._store.trash.iterdir()))
-        return {"freed_bytes": sum([await self._remove_tree(path) for path in paths])}
+        freed = sum([await self._remove_tree(path) for path in paths])
+        await sweep_packages(self._store)
+        return {"freed_bytes": freed}
 
     async def abandon(self, claim: Claim, why: Stop | str) -> None:
         """What could not be removed stays marked as deleted; the operator reads why."""
@@ -125,10 +127,10 @@ class Remover:
         """Removes a build's prefix and artifacts; returns the bytes that came free."""
         freed = 0
         prefix = recorded_prefix(build)
-        discarded = await asyncio.to_thread(self._store.discard, prefix) if prefix else None
+        discarded = await asyncio.to_thread(self._store.discard, prefix) if prefix else []
         fault("remove.discarded")
-        if discarded is not None:
-            freed += await self._remove_tree(discarded)
+        for path in discarded:
+            freed += await self._remove_tree(path)
         for artifact in build.build_artifacts:
             if artifact.artifact_type not in kept | {ArtifactType.DIRECTORY}:
                 freed += await self._storage.delete(artifact.key)
@@ -143,11 +145,11 @@ class Remover:
 
 
 async def sweep_packages(store: Store) -> None:
-    """Removes the packages that a crash may have damaged; to be called while nothing builds."""
+    """Removes what dead builds left in the package store, and what a crash may have damaged."""
     async with engine(store.scratch) as child:
         result = await child.do(sweep_job(store), _ignore)
     if result["removed"]:
-        logger.warning("a crash left %d files in the package store to remove", result["removed"])
+        logger.info("removed %d files of dead builds from the package store", result["removed"])
 
 
 def _environments() -> Any:

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from condastore.builders.process import Event
+from condastore.builders.process import Event, printable
 from condastore.faults import fault
 from condastore.streams import BuildLog
 
@@ -55,4 +55,4 @@ class Reporter:
 def _prefixed(text: str, step: str) -> str:
     """Returns whole lines, each with the name of the step that they come from."""
     prefix = f"{step}: " if step else ""
-    return "".join(f"{prefix}{line}\n" for line in text.rstrip("\n").split("\n"))
+    return "".join(f"{prefix}{printable(line)}\n" for line in text.rstrip("\n").split("\n"))

@@ -12,6 +12,7 @@ from typing import Any
 
 from condastore.builders.process import Child, Listener, start_engine
 from condastore.configuration import CondaStoreWorker
+from condastore.database import uninterrupted
 from condastore.errors import BuildError
 
 # Failures of the job, after which the process is as good as before.
@@ -40,25 +41,28 @@ class SolverPool:
         Raises `BuildError` with the solver's explanation.
         """
         solver = await self._ready()
-        keep = False
+        solver.uses += 1
+        is_sound = False
+        rss_bytes = 0
         try:
             result = await solver.child.do(job, listener)
-            solver.uses += 1
-            keep = self._is_worth_keeping(solver, result.get("rss_bytes", 0))
+            is_sound = True
+            rss_bytes = result.get("rss_bytes", 0)
             return result
         except BuildError as error:
-            keep = error.kind in _ORDERLY
+            is_sound = error.kind in _ORDERLY
             raise
         finally:
-            if keep:
+            if is_sound and self._is_worth_keeping(solver, rss_bytes):
                 self._keep(solver)
             else:
-                await asyncio.shield(asyncio.ensure_future(solver.child.kill()))
+                await uninterrupted(solver.child.kill())
 
     async def close(self) -> None:
         """Ends every idle solver."""
         if self._reaper is not None:
             self._reaper.cancel()
+            await asyncio.gather(self._reaper, return_exceptions=True)
         while self._idle:
             await self._idle.pop().child.kill()
 
@@ -87,11 +91,10 @@ class SolverPool:
     async def _reap(self) -> None:
         """Ends solvers that nobody has used for a while; ends itself with the last."""
         while self._idle:
-            oldest = min(solver.idle_since for solver in self._idle)
-            wait_s = oldest + self._config.solver_idle_time - time.monotonic()
+            oldest = min(self._idle, key=lambda solver: solver.idle_since)
+            wait_s = oldest.idle_since + self._config.solver_idle_time - time.monotonic()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
                 continue
-            for solver in [s for s in self._idle if s.idle_since <= oldest]:
-                self._idle.remove(solver)
-                await solver.child.kill()
+            self._idle.remove(oldest)
+            await uninterrupted(oldest.child.kill())

@@ -12,7 +12,7 @@ from condastore.engine.jobs import BuildJob, Record
 from condastore.engine.link import link
 from condastore.engine.metadata import complete_metadata
 from condastore.engine.permissions import settle
-from condastore.engine.store import PackageStore, sync_file_systems
+from condastore.engine.store import PackageStore, sync_file_system
 from condastore.engine.trees import remove_tree
 from condastore.engine.workspace import workspace
 
@@ -43,7 +43,8 @@ def _build(job: BuildJob, prefix: Path, events: Events) -> None:
             pip_packages = pip.resolve_and_install(dict(job), prefix, events)
         events.phase("permissions")
         size = settle(prefix, job["permissions"], job["uid"], job["gid"])
-        sync_file_systems(prefix, scratch)
+        for path in (prefix, scratch):  # they may be on two file systems
+            sync_file_system(path)
         store.mark_durable(entries)
     events.result(
         packages=records,

@@ -57,6 +57,9 @@ def add_bytecode(
     if python is None:
         return []
     events.phase("bytecode")
+    if prefix.stat().st_dev != scratch.stat().st_dev:
+        events.log("warning: no byte code: the store is on another file system", STEP)
+        return []
     packages = [
         _Package(store.package(r["sha256"]), store.bytecode(r["sha256"], python.key))
         for r in records
@@ -186,15 +189,20 @@ def _link(package: _Package, site_packages: Path) -> None:
         target = os.path.join(site_packages, relative)
         source = os.path.join(package.root, _SITE_PACKAGES, relative)
         cache = os.path.join(target, "__pycache__")
-        for file in files:
-            module = file.rsplit(".", 2)[0] + ".py"
-            if _is_same(os.path.join(source, module), os.path.join(target, module)):
-                os.makedirs(cache, exist_ok=True)
-                os.link(os.path.join(directory, file), os.path.join(cache, file))
+        linked = _inodes(source)
+        present = _inodes(target)
+        modules = {file: file.rsplit(".", 2)[0] + ".py" for file in files}
+        valid = [f for f, m in modules.items() if m in present and present[m] == linked.get(m)]
+        if valid:
+            os.makedirs(cache, exist_ok=True)
+        for file in valid:
+            os.link(os.path.join(directory, file), os.path.join(cache, file))
 
 
-def _is_same(first: str, second: str) -> bool:
+def _inodes(directory: str) -> dict[str, int]:
+    """The inodes of a directory's entries."""
     try:
-        return os.path.samestat(os.stat(first), os.stat(second))
+        with os.scandir(directory) as entries:
+            return {entry.name: entry.inode() for entry in entries}
     except FileNotFoundError:
-        return False
+        return {}

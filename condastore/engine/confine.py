@@ -4,11 +4,13 @@ import ctypes
 import os
 import resource
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX = -8
 _LEAST_ADDRESS_SPACE = 4 << 30
-_NICENESS = {"build": 5, "remove": 15, "sweep": 15}
+_NICENESS = {"build": 10, "remove": 15, "sweep": 15}
 
 
 def die_with_parent(parent: int | None) -> None:
@@ -22,7 +24,11 @@ def die_with_parent(parent: int | None) -> None:
 
 def limit(role: str, memory_bytes: int | None) -> None:
     """Sets niceness, no core dumps and the address space; `None` leaves the last as it is."""
-    os.nice(_NICENESS.get(role, 0))
+    niceness = os.nice(_NICENESS.get(role, 0))
+    # A session of its own may be a scheduling group of its own, and niceness counts only within
+    # one: without this, four builds would keep the daemon waiting for a core.
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory_bytes is None:
         return

@@ -35,6 +35,7 @@ class Archive:
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._record = record
+        self._wants_md5 = not (record.get("sha256") and record.get("md5"))
         self._limit = limit
         self._advance = advance
 
@@ -47,7 +48,7 @@ class Archive:
                 f"Package {label(self._record)} is larger than the limit of {self._limit} bytes.",
             )
         self._sha256.update(data)
-        if not self._record.get("sha256"):
+        if self._wants_md5:
             self._md5.update(data)
         self._advance(len(data))
 
@@ -55,6 +56,11 @@ class Archive:
     def sha256(self) -> str:
         """The hash of what has come so far."""
         return self._sha256.hexdigest()
+
+    @property
+    def md5(self) -> str | None:
+        """The hash that conda-lock asks for: the record's, or else that of what has come."""
+        return self._md5.hexdigest() if self._wants_md5 else self._record["md5"]
 
     def check(self) -> None:
         """Compares with what the record says; sha256 counts where there is one."""

@@ -15,7 +15,7 @@ from condastore.engine.failures import explain
 from condastore.engine.jobs import BuildJob, Limits, Record
 from condastore.engine.network import client
 from condastore.engine.records import archive_hash, archive_stem, checked, completed, label
-from condastore.engine.store import PackageStore, publish
+from condastore.engine.store import PackageStore, publish, write_origin
 from condastore.engine.trees import measure_tree
 from condastore.engine.validate import validate
 
@@ -85,7 +85,7 @@ class _Fetcher:
             await self._extract(archive, tree, record)
             await asyncio.to_thread(validate, tree, record, self._limits)
         record["sha256"] = archive.sha256
-        record["size"] = archive.size
+        write_origin(tree, {"md5": archive.md5, "sha256": archive.sha256, "size": archive.size})
         publish(tree, self._store.package(archive.sha256))
         if archive.path.parent == self._workspace:
             archive.path.unlink()
@@ -105,7 +105,8 @@ class _Fetcher:
             raise _explain_extraction(error, record) from None
         finally:
             extraction.cancel()
-        if sha256.hex() != archive.sha256:  # it is another's file, if its URL is a `file:` one
+        # The archive of a `file:` URL belongs to someone else, who may have replaced it meanwhile.
+        if sha256.hex() != archive.sha256:
             raise EngineError("hash", f"Package {label(record)} changed while it was read.")
 
     def _check_growth(self, tree: Path, record: Record) -> None:

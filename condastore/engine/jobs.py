@@ -18,7 +18,7 @@ class Credential(TypedDict):
 
 
 class Limits(TypedDict):
-    """What one build may use. Sizes are in bytes."""
+    """What one build may use; `stall_s` is how long a server may send (next to) nothing."""
 
     package_bytes: int
     package_files: int
@@ -71,7 +71,6 @@ class RemoveJob(TypedDict):
     """Remove trees."""
 
     paths: list[str]
-    measure: bool
 
 
 class SweepJob(TypedDict):

@@ -36,7 +36,7 @@ async def link(
     view = _make_view(records, store, workspace)
     events.log("Preparing transaction: done", STEP)
     try:
-        await _install(job, records, view, workspace / "record.json", events)
+        await _install(job, records, view, events)
     except (InstallerError, LinkError) as error:
         reason = explain(error)
         if reason.kind == "internal":
@@ -47,11 +47,9 @@ async def link(
     events.log("Executing transaction: done", STEP)
 
 
-async def _install(
-    job: BuildJob, records: Sequence[Record], view: Path, scratch: Path, events: Events
-) -> None:
+async def _install(job: BuildJob, records: Sequence[Record], view: Path, events: Events) -> None:
     await install(
-        [for_rattler(record, scratch) for record in records],
+        for_rattler(records),
         job["prefix"],
         package_cache=PackageCache.new_layered([view], validation_mode=ValidationMode.skip()),
         # None would let a configuration file decide.
@@ -78,9 +76,12 @@ def _correct_metadata(
     # the same packages must give the same prefix.
     for record in records:
         metadata = prefix / "conda-meta" / f"{distribution(record)}.json"
-        data = metadata.read_bytes()
         source = os.fsencode(view / distribution(record))
-        metadata.write_bytes(data.replace(source, os.fsencode(store.package(record["sha256"]))))
+        with metadata.open("r+b") as file:
+            data = file.read().replace(source, os.fsencode(store.package(record["sha256"])))
+            file.seek(0)
+            # Cut at its new end and never at nothing: that would make the file system flush it.
+            file.truncate(file.write(data))
 
 
 def _report_clobbers(prefix: Path, events: Events) -> None:

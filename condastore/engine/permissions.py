@@ -64,8 +64,9 @@ def _file_mode(current: int, mode: int) -> int:
 
 
 def _set(path: str, status: os.stat_result, mode: int, owner: tuple[int, int]) -> None:
-    if owner != (-1, -1):
-        os.chown(path, *owner)
+    uid, gid = owner
+    if uid not in (-1, status.st_uid) or gid not in (-1, status.st_gid):
+        os.chown(path, uid, gid)
     if stat.S_IMODE(status.st_mode) != mode:
         os.chmod(path, mode)
 

@@ -1,8 +1,9 @@
 """What a record says about its package, and rattler's own form of it."""
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -67,10 +68,20 @@ def completed(record: Record, index: Mapping[str, Any]) -> Record:
     return {**index, "fn": file_name(record), "channel": channel(record), **given}
 
 
-def for_rattler(record: Record, scratch: Path) -> RepoDataRecord:
-    """The same record for rattler, which parses records only from files: `scratch` is one."""
-    scratch.write_text(json.dumps(record))
+def for_rattler(records: Sequence[Record]) -> list[RepoDataRecord]:
+    """The same records for rattler, which parses them only from files."""
+    # In memory: a file system flushes a file that is rewritten from nothing each time it is closed.
+    descriptor = os.memfd_create("record")
+    try:
+        return [_for_rattler(record, descriptor) for record in records]
+    finally:
+        os.close(descriptor)
+
+
+def _for_rattler(record: Record, descriptor: int) -> RepoDataRecord:
+    size = os.pwrite(descriptor, json.dumps(record).encode(), 0)
+    os.ftruncate(descriptor, size)
     parsed = PackageRecord.from_index_json(
-        scratch, record["size"], record["sha256"], record.get("md5")
+        Path(f"/proc/self/fd/{descriptor}"), record["size"], record["sha256"], record.get("md5")
     )
     return RepoDataRecord(parsed, record["fn"], record["url"], record["channel"])

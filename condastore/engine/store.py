@@ -17,6 +17,8 @@ from condastore.engine.locks import Claim, claim
 from condastore.engine.trees import Amount, remove_tree
 
 _MARK = ".durable"
+# Conda's name for it; a lockfile leaves out the size, and a later build sees no archive.
+_ORIGIN = "repodata_record.json"
 
 
 class PackageStore:
@@ -38,9 +40,10 @@ class PackageStore:
         return self._packages / sha256
 
     def read_index(self, sha256: str) -> dict[str, Any]:
-        """What a package says about itself."""
-        index: dict[str, Any] = json.loads((self.package(sha256) / "info/index.json").read_bytes())
-        return index
+        """What a package says about itself, and what is known of its archive."""
+        info = self.package(sha256) / "info"
+        index: dict[str, Any] = json.loads((info / "index.json").read_bytes())
+        return {**index, **json.loads((info / _ORIGIN).read_bytes())}
 
     def bytecode(self, sha256: str, python: str) -> Path:
         """Where the compiled files of a package for one version of Python are."""
@@ -76,6 +79,14 @@ class PackageStore:
             yield from (path for path in directory.iterdir() if path.suffix != _MARK)
 
 
+def write_origin(tree: Path, origin: dict[str, Any]) -> None:
+    """Notes the hashes and the size of the archive that a tree was extracted from."""
+    path = tree / "info" / _ORIGIN
+    path.unlink(missing_ok=True)
+    path.write_text(json.dumps(origin))
+    path.chmod(0o444)
+
+
 def publish(tree: Path, entry: Path) -> None:
     """Moves a finished tree to its place; its maker holds the claim to it."""
     tree.chmod(0o755)
@@ -87,21 +98,16 @@ def publish(tree: Path, entry: Path) -> None:
             raise
 
 
-def sync_file_systems(*paths: Path) -> None:
-    """Makes durable all that was written to the file systems of the paths."""
-    for path in {os.stat(path).st_dev: path for path in paths}.values():
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            _syncfs(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _syncfs(descriptor: int) -> None:
+def sync_file_system(path: Path) -> None:
+    """Makes durable all that was written to the file system of `path`."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(descriptor) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)
 
 
 def _mark(entry: Path) -> Path:

@@ -1,5 +1,7 @@
 """The route table and the middleware, outermost first."""
 
+from collections.abc import Awaitable, Callable
+
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -22,32 +24,53 @@ async def about(_: Request) -> Response:
     return json_response(shapes.data({"version": __version__}))
 
 
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def resource(path: str, **handlers: Handler) -> Route:
+    """Returns the route of everything that can be done at a path: its methods, and no HEAD."""
+
+    async def handle(request: Request) -> Response:
+        return await handlers[request.method](request)
+
+    route = Route(path, handle, methods=sorted(handlers))
+    # Starlette adds HEAD to GET.
+    route.methods = set(handlers)
+    return route
+
+
+ENVIRONMENT = "/environment/{namespace}/{environment}"
+BUILD = "/build/{build_id}"
 API: list[BaseRoute] = [
-    Route("/", about),
-    Route("/namespace/", namespaces.list_),
-    Route("/namespace/{namespace}/", namespaces.get),
-    Route("/namespace/{namespace}/", namespaces.create, methods=["POST"]),
-    Route("/namespace/{namespace}/", namespaces.delete, methods=["DELETE"]),
-    Route("/specification/", specifications.create, methods=["POST"]),
-    Route("/environment/", environments.list_),
-    Route("/environment/{namespace}/{environment}/", environments.get),
-    Route("/environment/{namespace}/{environment}/", environments.update, methods=["PUT"]),
-    Route("/environment/{namespace}/{environment}/", environments.delete, methods=["DELETE"]),
-    Route("/environment/{namespace}/{environment}/lockfile/", environments.lockfile),
-    Route("/environment/{namespace}/{environment}/conda-lock.yml", environments.lockfile),
-    Route("/environment/{namespace}/{environment}/conda-lock.yaml", environments.lockfile),
-    Route("/build/", builds.list_),
-    Route("/build/{build_id}/", builds.get),
-    Route("/build/{build_id}/", builds.rebuild, methods=["PUT"]),
-    Route("/build/{build_id}/", builds.delete, methods=["DELETE"]),
-    Route("/build/{build_id}/cancel/", builds.cancel, methods=["PUT"]),
-    Route("/build/{build_id}/packages/", builds.packages),
-    Route("/build/{build_id}/logs/", logs.text),
-    WebSocketRoute("/build/{build_id}/logs/ws", logs.websocket),
-    Route("/build/{build_id}/lockfile/", builds.lockfile),
-    Route("/build/{build_id}/conda-lock.yml", builds.lockfile),
-    Route("/build/{build_id}/conda-lock.yaml", builds.lockfile),
-    Route("/build/{build_id}/yaml/", builds.yaml),
+    resource("/", GET=about),
+    resource("/namespace/", GET=namespaces.list_),
+    resource(
+        "/namespace/{namespace}/",
+        GET=namespaces.get,
+        POST=namespaces.create,
+        DELETE=namespaces.delete,
+    ),
+    resource("/specification/", POST=specifications.create),
+    resource("/environment/", GET=environments.list_),
+    resource(
+        f"{ENVIRONMENT}/",
+        GET=environments.get,
+        PUT=environments.update,
+        DELETE=environments.delete,
+    ),
+    resource(f"{ENVIRONMENT}/lockfile/", GET=environments.lockfile),
+    resource(f"{ENVIRONMENT}/conda-lock.yml", GET=environments.lockfile),
+    resource(f"{ENVIRONMENT}/conda-lock.yaml", GET=environments.lockfile),
+    resource("/build/", GET=builds.list_),
+    resource(f"{BUILD}/", GET=builds.get, PUT=builds.rebuild, DELETE=builds.delete),
+    resource(f"{BUILD}/cancel/", PUT=builds.cancel),
+    resource(f"{BUILD}/packages/", GET=builds.packages),
+    resource(f"{BUILD}/logs/", GET=logs.text),
+    WebSocketRoute(f"{BUILD}/logs/ws", logs.websocket),
+    resource(f"{BUILD}/lockfile/", GET=builds.lockfile),
+    resource(f"{BUILD}/conda-lock.yml", GET=builds.lockfile),
+    resource(f"{BUILD}/conda-lock.yaml", GET=builds.lockfile),
+    resource(f"{BUILD}/yaml/", GET=builds.yaml),
 ]
 
 

@@ -20,7 +20,7 @@ JSON_OVERHEAD = 6
 SMALL_BODY_BYTES = 64 * 1024
 # Enough for any id or offset; more would only be work to parse.
 _MAX_DIGITS = 20
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INTEGER = re.compile(r"([+-]?)0*([0-9]+)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TYPES: dict[type, tuple[str, str]] = {
     str: ("string_type", "Input should be a valid string"),
@@ -157,11 +157,13 @@ def _field(body: Mapping[str, Any], name: str, kind: type) -> Any:
 
 
 def _integer(text: str, loc: list[str | int]) -> int:
-    if not _INTEGER.fullmatch(text):
+    match = _INTEGER.fullmatch(text)
+    if match is None:
         raise problem(
             "int_parsing",
             loc,
             "Input should be a valid integer, unable to parse string as an integer",
             text,
         )
-    return int(text[:_MAX_DIGITS])
+    sign, digits = match.groups()
+    return int(sign + digits[:_MAX_DIGITS])

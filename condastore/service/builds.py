@@ -59,6 +59,14 @@ class PackageFilter:
     build: str = ""
 
 
+@dataclass(frozen=True)
+class Canceled:
+    """What was canceled: builds that waited, and tasks that run and are to be stopped."""
+
+    waiting: list[Build]
+    running: list[int]
+
+
 async def list_builds(parts: Parts, request: PageRequest, wanted: BuildFilter) -> Page[Build]:
     """Returns a page of builds, those marked as deleted included."""
     query = select(Build).join(Build.environment).join(Environment.namespace)
@@ -127,8 +135,8 @@ async def cancel(parts: Parts, caller: Caller, build_id: int) -> None:
     async with parts.database.write() as session:
         build = await find_build(session, build_id)
         caller.require("build::cancel", arn(build))
-        running = await cancel_in(session, [build])
-    await settle_canceled(parts, [build], running)
+        canceled = await cancel_in(session, [build])
+    await settle_canceled(parts, canceled)
 
 
 async def delete_build(parts: Parts, caller: Caller, build_id: int) -> int:
@@ -184,11 +192,10 @@ async def queue_build(
     return build
 
 
-async def cancel_in(session: AsyncSession, builds: Sequence[Build]) -> list[int]:
-    """Cancels builds within a transaction.
+async def cancel_in(session: AsyncSession, builds: Sequence[Build]) -> Canceled:
+    """Cancels builds within a transaction; what it returns goes to `settle_canceled`.
 
-    Those that wait are CANCELED at once; returns the ids of the tasks that run, for
-    `settle_canceled` to stop after the commit.
+    Those that wait are CANCELED at once, those that run when they have stopped.
     """
     query = select(Task).where(
         Task.kind == "build",
@@ -196,11 +203,11 @@ async def cancel_in(session: AsyncSession, builds: Sequence[Build]) -> list[int]
         Task.state.in_([TaskState.QUEUED, TaskState.RUNNING]),
     )
     by_id = {build.id: build for build in builds}
-    running = []
+    canceled = Canceled([], [])
     for task in await session.scalars(query):
         task.cancel_requested = True
         if task.state == TaskState.RUNNING:
-            running.append(task.id)
+            canceled.running.append(task.id)
             continue
         task.state, task.ended_on = TaskState.CANCELED, utcnow()
         build = by_id[task.build_id or 0]
@@ -208,18 +215,18 @@ async def cancel_in(session: AsyncSession, builds: Sequence[Build]) -> list[int]
         if build.status not in FINAL:
             move_build(build, BuildStatus.CANCELED)
             add_artifact(build, ArtifactType.LOGS, log_key(build))
-    return running
+            canceled.waiting.append(build)
+    return canceled
 
 
-async def settle_canceled(parts: Parts, builds: Sequence[Build], running: Sequence[int]) -> None:
+async def settle_canceled(parts: Parts, canceled: Canceled) -> None:
     """Does what must follow `cancel_in` after its commit."""
-    for task_id in running:
+    for task_id in canceled.running:
         parts.pool.stop(task_id, Stop.CANCELED)
-    for build in builds:
-        if build.status == BuildStatus.CANCELED and build.started_on is None:
-            key = log_key(build)
-            parts.logs.open(build.id, key).append(cancel_marker(build.id) + "\n", always=True)
-            await parts.logs.end(build.id, key, BuildStatus.CANCELED)
+    for build in canceled.waiting:
+        key = log_key(build)
+        parts.logs.open(build.id, key).append(cancel_marker(build.id) + "\n", always=True)
+        await parts.logs.end(build.id, key, BuildStatus.CANCELED)
 
 
 def builds_with(package: str) -> Select[tuple[int]]:

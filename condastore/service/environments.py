@@ -11,7 +11,7 @@ from condastore.access import Caller
 from condastore.build_rows import find_build
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.errors import InvalidInput, NotFound
-from condastore.service.builds import builds_with, cancel_in, settle_canceled
+from condastore.service.builds import Canceled, builds_with, cancel_in, settle_canceled
 from condastore.service.pages import Page, PageRequest, containing, page_of
 from condastore.service.parts import Parts
 from condastore.service.space import check_space
@@ -107,24 +107,24 @@ async def delete_environment(parts: Parts, caller: Caller, namespace: str, name:
     caller.require("environment::delete", f"{namespace}/{name}")
     async with parts.database.write() as session:
         environment = await _existing(session, namespace, name)
-        builds, running = await mark_deleted(session, [environment])
+        builds, canceled = await mark_deleted(session, [environment])
         enqueue(
             session,
             "delete_environment",
             namespace,
             payload={"environment_id": environment.id},
         )
-    await settle_canceled(parts, builds, running)
+    await settle_canceled(parts, canceled)
     parts.pool.wake()
     return sum(build.size for build in builds)
 
 
 async def mark_deleted(
     session: AsyncSession, environments: Sequence[Environment]
-) -> tuple[Sequence[Build], list[int]]:
+) -> tuple[Sequence[Build], Canceled]:
     """Marks environments as deleted within a transaction, and cancels what builds for them.
 
-    Returns their builds and the running tasks, both for `settle_canceled`.
+    Returns their builds, and what is for `settle_canceled`.
     """
     now = utcnow()
     ids = [environment.id for environment in environments]

@@ -48,7 +48,7 @@ async def _stored(parts: Parts, build: Build, offset: int) -> AsyncIterator[Posi
     offset = min(offset, size or 0)
     start = search_start(offset)
     pieces = read_file(file, start) if file else parts.storage.read(key, start)
-    return _positions(pieces if size else _nothing(), build, offset)
+    return _positions(pieces if size is not None else _nothing(), build, offset)
 
 
 async def _positions(

@@ -62,8 +62,8 @@ async def delete_namespace(parts: Parts, caller: Caller, name: str) -> int:
         environments = await session.scalars(
             select(Environment).where(Environment.namespace_id == namespace.id)
         )
-        builds, running = await mark_deleted(session, environments.all())
+        builds, canceled = await mark_deleted(session, environments.all())
         enqueue(session, "delete_namespace", name, payload={"namespace_id": namespace.id})
-    await settle_canceled(parts, builds, running)
+    await settle_canceled(parts, canceled)
     parts.pool.wake()
     return sum(build.size for build in builds)

@@ -39,8 +39,11 @@ async def page_of(
     sortable: Mapping[str, Any],
     default: Sequence[str],
 ) -> Page[T]:
-    """Returns a page of what a query selects; unknown sort names are ignored."""
-    names = [name for name in request.sort_by if name in sortable] or default
+    """Returns a page of what a query selects; unknown sort names are ignored.
+
+    The default names decide between rows that are equal in the requested ones.
+    """
+    names = dict.fromkeys([*(name for name in request.sort_by if name in sortable), *default])
     columns = [sortable[name] for name in names]
     order = [column.desc() if request.descending else column.asc() for column in columns]
     count = await session.scalar(select(func.count()).select_from(query.subquery())) or 0

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore import environment_yaml, lockfile
 from condastore.access import Caller
-from condastore.configuration import CondaStore
+from condastore.configuration import CondaStore, server_platform
 from condastore.documents import Limits
 from condastore.errors import Conflict
 from condastore.names import Name, check_name
@@ -65,11 +65,14 @@ def _parse(config: CondaStore, submission: Submission) -> Specification:
     if not submission.is_lockfile:
         limits = environment_yaml.Limits(size_bytes=config.max_specification_bytes)
         return environment_yaml.parse(submission.text, limits)
-    nodes = lockfile.LIMITS.nodes
+    locked = lockfile.parse(
+        submission.text, Limits(config.max_lockfile_bytes, lockfile.LIMITS.nodes)
+    )
+    lockfile.check_platform(locked, server_platform())
     return LockfileSpecification(
         name=check_name(submission.environment_name),
         description=submission.environment_description,
-        lockfile=lockfile.parse(submission.text, Limits(config.max_lockfile_bytes, nodes)),
+        lockfile=locked,
     )
 
 

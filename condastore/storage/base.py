@@ -13,6 +13,9 @@ class Storage(LoggingConfigurable):
     Keys are made by condastore from build keys, never from a user's text alone.
     """
 
+    async def open(self) -> None:
+        """Prepares for use, and removes what a crash left half written."""
+
     @abstractmethod
     async def put_file(self, key: str, path: Path) -> None:
         """Stores a copy of a file, durably; replaces what was there."""

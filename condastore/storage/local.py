@@ -6,7 +6,7 @@ from pathlib import Path
 
 from traitlets import Unicode
 
-from condastore.files import copy_file, fitting, sync_directory, write_file
+from condastore.files import copy_file, fitting, make_directory, sync_directory, write_file
 from condastore.storage.base import Storage
 
 READ_BYTES = 256 * 1024
@@ -19,11 +19,14 @@ class LocalStorage(Storage):
         help="Directory of the artifacts. Default: `{CondaStore.data_directory}/storage`.",
     ).tag(config=True)
 
+    async def open(self) -> None:
+        await asyncio.to_thread(_make_empty, self._unfinished)
+
     async def put_file(self, key: str, path: Path) -> None:
-        await asyncio.to_thread(copy_file, path, self._path(key))
+        await asyncio.to_thread(copy_file, path, self._path(key), made_in=self._unfinished)
 
     async def put_bytes(self, key: str, data: bytes) -> None:
-        await asyncio.to_thread(write_file, self._path(key), data)
+        await asyncio.to_thread(write_file, self._path(key), data, made_in=self._unfinished)
 
     async def size(self, key: str) -> int | None:
         return await asyncio.to_thread(_size, self._path(key))
@@ -40,11 +43,21 @@ class LocalStorage(Storage):
     async def delete(self, key: str) -> int:
         return await asyncio.to_thread(_delete, self._path(key))
 
+    @property
+    def _unfinished(self) -> Path:
+        return Path(self.storage_path, ".unfinished")
+
     def _path(self, key: str) -> Path:
         parts = key.split("/")
         if not all(parts) or any(part in (".", "..") for part in parts):
             raise ValueError(f"not a storage key: {key!r}")
         return Path(self.storage_path, *map(fitting, parts))
+
+
+def _make_empty(directory: Path) -> None:
+    make_directory(directory)
+    for path in directory.iterdir():
+        path.unlink()
 
 
 def _size(path: Path) -> int | None:

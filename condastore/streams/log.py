@@ -21,6 +21,8 @@ CHUNK_BYTES = 64 * 1024
 # The writer waits when this much text has not reached the file.
 BACKLOG_BYTES = 1024 * 1024
 PHASES_KEPT = 256
+# A UTF-8 character has at most this many bytes after its first.
+MAX_REST = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class BuildLog:
         self._size = _whole_lines(self._fd)
         self._accepted = self._size
         self._full = self._accepted >= max_bytes
-        self._ending = False
+        self._ending: asyncio.Task[None] | None = None
         self._pending = bytearray()
         self._writing: asyncio.Task[None] | None = None
         self._phases: list[dict[str, Any]] = []
@@ -75,13 +77,13 @@ class BuildLog:
 
         With `always` it is added nevertheless: what became of the build must be there to read.
         """
-        if self._ending:
+        if self._ending is not None:
             logger.error("%s has ended and can't take %r", self.path, text)
             return
         if self._full and not always:
             return
         data = _clean(text).encode("utf-8", "replace")
-        room = self._max_bytes - self._accepted
+        room = max(self._max_bytes - self._accepted, 0)
         if len(data) > room and not always:
             self._full = True
             kept = data[:room].decode("utf-8", "ignore").encode()
@@ -112,18 +114,13 @@ class BuildLog:
         self._notify()
 
     async def end(self, status: str) -> None:
-        """Writes what is pending, makes the file durable, and tells the readers."""
-        if self._ending:
-            while self._status is None:
-                await self._change.wait()
-            return
-        self._ending = True
-        while self._writing is not None:
-            await asyncio.wait([self._writing])
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._executor, _close, self._fd)
-        self._status = status
-        self._notify()
+        """Writes what is pending, makes the file durable, and tells the readers; once.
+
+        Whoever waits may be cancelled; the log ends nevertheless.
+        """
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end(status), name=f"end of {self.path.name}")
+        await asyncio.shield(self._ending)
 
     def detach(self) -> None:
         """Ends the readers without an end of the log: the daemon stops, the build does not."""
@@ -162,6 +159,17 @@ class BuildLog:
                         return
                     await change.wait()
 
+    async def _end(self, status: str) -> None:
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._executor, _close, self._fd)
+        except OSError as error:
+            logger.error("%s: %s; the end of this log may be lost", self.path, error)
+        self._status = status
+        self._notify()
+
     def _notify(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
@@ -172,24 +180,26 @@ class BuildLog:
 
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._pending:
-            data, self._pending = bytes(self._pending), bytearray()
-            try:
-                await loop.run_in_executor(self._executor, _write_all, self._fd, data)
-            except OSError as error:
-                # A full disk ends the build by other means; its log must not be what ends it.
-                logger.error("%s: %s; the rest of this log is lost", self.path, error)
-                self._full = True
-            self._size = os.fstat(self._fd).st_size
-            self._notify()
-        self._writing = None
+        try:
+            while self._pending:
+                data, self._pending = bytes(self._pending), bytearray()
+                try:
+                    await loop.run_in_executor(self._executor, _write_all, self._fd, data)
+                except OSError as error:
+                    # A full disk ends the build by other means; its log must not be what ends it.
+                    logger.error("%s: %s; the rest of this log is lost", self.path, error)
+                    self._full = True
+                self._size = os.fstat(self._fd).st_size
+                self._notify()
+        finally:
+            self._writing = None
 
 
 def align(fd: int, offset: int) -> int:
     """Returns the start of the character that the byte at `offset` belongs to."""
     size = os.fstat(fd).st_size
     offset = min(max(offset, 0), size)
-    for start in range(offset, max(offset - 4, -1), -1):
+    for start in range(offset, max(offset - MAX_REST, 0) - 1, -1):
         byte = os.pread(fd, 1, start)
         if not byte or byte[0] & 0xC0 != 0x80:
             return start
@@ -212,8 +222,25 @@ def _whole_lines(fd: int) -> int:
 def read_text(fd: int, offset: int) -> bytes:
     """Returns up to 64 KiB from `offset`, ending with a whole character."""
     data = os.pread(fd, CHUNK_BYTES, offset)
-    whole = data.decode("utf-8", "ignore").encode()
-    return whole or data
+    return data[: whole_length(data)] or data
+
+
+def whole_length(data: bytes) -> int:
+    """Returns the length without an incomplete character at the end."""
+    start = character_start(data, len(data) - 1)
+    try:
+        data[start:].decode()
+    except UnicodeDecodeError:
+        return start
+    return len(data)
+
+
+def character_start(data: bytes, index: int) -> int:
+    """Returns where the character begins that the byte at `index` belongs to."""
+    for start in range(index, max(index - MAX_REST, 0) - 1, -1):
+        if data[start] & 0xC0 != 0x80:
+            return start
+    return index
 
 
 def _write_all(fd: int, data: bytes) -> None:

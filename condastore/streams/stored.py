@@ -4,15 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import BinaryIO
 
-from condastore.streams.log import CHUNK_BYTES, Text
-
-# A UTF-8 character has at most this many bytes after its first.
-_MAX_REST = 3
+from condastore.streams.log import CHUNK_BYTES, MAX_REST, Text, character_start, whole_length
 
 
 def search_start(offset: int) -> int:
     """Returns from where to read so that the character at `offset` can be found whole."""
-    return max(offset - _MAX_REST, 0)
+    return max(offset - MAX_REST, 0)
 
 
 async def read_file(file: BinaryIO, start: int) -> AsyncIterator[bytes]:
@@ -37,28 +34,11 @@ async def whole_characters(pieces: AsyncIterator[bytes], offset: int) -> AsyncIt
             if len(data) <= offset - position:
                 rest = data
                 continue
-            skipped = _character_start(data, offset - position)
+            skipped = character_start(data, offset - position)
             data, position, aligned = data[skipped:], position + skipped, True
-        end = len(data) if _is_whole(data) else _character_start(data, len(data) - 1)
+        end = whole_length(data)
         if end:
             yield Text(position, data[:end])
         rest, position = data[end:], position + end
     if rest and aligned:
         yield Text(position, rest)
-
-
-def _character_start(data: bytes, index: int) -> int:
-    """Returns where the character begins that the byte at `index` belongs to."""
-    for start in range(index, max(index - _MAX_REST, 0) - 1, -1):
-        if data[start] & 0xC0 != 0x80:
-            return start
-    return index
-
-
-def _is_whole(data: bytes) -> bool:
-    """Returns whether the last character is complete."""
-    try:
-        data[_character_start(data, len(data) - 1) :].decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -18,6 +18,8 @@ from websockets.sync.client import ClientConnection, connect
 
 START_TIMEOUT_S = 30.0
 BUILD_TIMEOUT_S = 120.0
+# The disks of test machines are small.
+DEFAULTS = {"--CondaStoreServer.port": 0, "--CondaStore.storage_threshold": 0}
 ENDED = ("COMPLETED", "FAILED", "CANCELED")
 
 
@@ -51,9 +53,8 @@ class Daemon:
                     "condastore",
                     "serve",
                     f"--data={self.data}",
-                    "--port=0",
-                    "--CondaStore.storage_threshold=0",
                     *self.arguments,
+                    *self._defaults(),
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -72,6 +73,11 @@ class Daemon:
                 raise DaemonDied(printed)
             time.sleep(0.01)
         raise DaemonDied(f"not ready after {START_TIMEOUT_S} s:\n{printed}")
+
+    def _defaults(self) -> list[str]:
+        """Returns the options that the test did not give."""
+        given = {argument.partition("=")[0] for argument in self.arguments}
+        return [f"{name}={value}" for name, value in DEFAULTS.items() if name not in given]
 
     @property
     def output(self) -> Path:
@@ -192,22 +198,29 @@ class Daemon:
 
     def processes(self) -> list[str]:
         """Returns the living processes that work in the store: engines and what they started."""
-        found = []
+        return [
+            f"{pid} {path}" for path, pids in self._working_directories().items() for pid in pids
+        ]
+
+    def _working_directories(self) -> dict[Path, list[int]]:
+        found: dict[Path, list[int]] = {}
         for directory in Path("/proc").glob("[0-9]*"):
             try:
-                working = os.readlink(directory / "cwd").removesuffix(" (deleted)")
+                working = Path(os.readlink(directory / "cwd").removesuffix(" (deleted)"))
                 state = (directory / "stat").read_text().rpartition(")")[2].split()[0]
-                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-            if Path(working).is_relative_to(self.store) and state != "Z":
-                found.append(f"{directory.name} {command}")
+            if working.is_relative_to(self.store) and state != "Z":
+                found.setdefault(working, []).append(int(directory.name))
         return found
 
     def litter(self) -> list[Path]:
         """Returns what may only be there while something is at work."""
-        places = [".trash", ".scratch", ".pkgs/work", ".pkgs/claims", ".repodata/external/work"]
+        places = [".trash", ".pkgs/work", ".pkgs/claims", ".repodata/external/work"]
         found = [path for place in places for path in (self.store / place).glob("*")]
+        # A solver that waits for its next job has a directory of its own.
+        at_work = {path.name for path in self._working_directories()}
+        found += [path for path in (self.store / ".scratch").glob("*") if path.name not in at_work]
         found += (self.data / "storage").rglob("*.new")
         found += self.data.glob("*.new")
         found += self.store.glob("*/envs/.*")
@@ -258,5 +271,9 @@ def running(data: Path, *arguments: str, **env: str) -> Iterator[Daemon]:
         yield daemon
     finally:
         if daemon.process is not None and daemon.process.poll() is None:
-            daemon.stop()
+            # One that builds would first have to be waited for.
+            if daemon.query("SELECT id FROM build WHERE status IN ('QUEUED', 'BUILDING')"):
+                daemon.kill()
+            else:
+                assert daemon.stop() == 0, daemon.output.read_text()
         daemon.client.close()

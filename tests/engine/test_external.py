@@ -20,9 +20,9 @@ from rattler import Subdir
 from condastore.engine import command, external
 from condastore.engine.command import Outcome
 from condastore.engine.events import EngineError, Events
-from condastore.engine.external_answer import read_answer
-from condastore.engine.external_login import write_credentials
-from condastore.engine.external_plan import explicit_file, read_plan
+from condastore.engine.external.answer import read_answer
+from condastore.engine.external.login import write_credentials
+from condastore.engine.external.plan import explicit_file, read_plan
 from condastore.engine.jobs import Record
 from devtools.localchannel.hostile import write_hostile
 from devtools.localchannel.server import serve

@@ -22,8 +22,8 @@ import rattler
 
 from condastore.engine.events import EngineError, Events
 from condastore.engine.pip import resolve_and_install
-from condastore.engine.pip_lock import read_pylock
-from condastore.engine.pip_sources import read_sources
+from condastore.engine.pip.lock import read_pylock
+from condastore.engine.pip.sources import read_sources
 
 HERE = str(rattler.Subdir.current())
 USER, PASSWORD, TOKEN = "someone", "correct horse", "tk-12345"

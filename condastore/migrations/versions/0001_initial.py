@@ -333,7 +333,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_task_build_id"), ["build_id"], unique=False)
         batch_op.create_index(
             "ix_task_queue",
-            ["state", "kind", "priority", "namespace", "id", "not_before"],
+            ["state", "kind", "namespace", sa.literal_column("priority DESC"), "id"],
             unique=False,
         )
         batch_op.create_index("ix_task_served", ["namespace", "claimed_at"], unique=False)

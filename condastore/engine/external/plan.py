@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from condastore.engine.events import EngineError
-from condastore.engine.external_answer import Document
+from condastore.engine.external.answer import Document
 from condastore.engine.jobs import Record
 from condastore.engine.records import label
 from condastore.engine.redaction import without_credentials

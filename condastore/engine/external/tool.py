@@ -8,8 +8,8 @@ from typing import Any
 
 from condastore.engine import command
 from condastore.engine.events import EngineError
-from condastore.engine.external_answer import Document, last_words, read_answer
-from condastore.engine.external_login import write_credentials
+from condastore.engine.external.answer import Document, last_words, read_answer
+from condastore.engine.external.login import write_credentials
 
 # One set for all: what is meant for one tool is nothing to the others.
 _SETTINGS = {
@@ -83,8 +83,12 @@ def find_tool(job: Mapping[str, Any], directory: Path, log: Callable[[str], None
     home.mkdir(mode=0o700)
     configuration = home / "condarc"
     configuration.touch()
+    ours = command.base_environment()
+    if "SSL_CERT_FILE" in ours:
+        # The tools look for certificates here only.
+        ours.setdefault("REQUESTS_CA_BUNDLE", ours["SSL_CERT_FILE"])
     environment = {
-        **command.base_environment(),
+        **ours,
         **_SETTINGS,
         **write_credentials(home, job["credentials"]),
         "HOME": str(home),

@@ -11,8 +11,8 @@ import uv
 
 from condastore.engine import command
 from condastore.engine.events import EngineError, Kind
-from condastore.engine.pip_lock import Entry, canonical_name, read_pylock, write_pylock
-from condastore.engine.pip_sources import Sources
+from condastore.engine.pip.lock import Entry, canonical_name, read_pylock, write_pylock
+from condastore.engine.pip.sources import Sources
 
 Versions = Mapping[str, str]
 """Distributions by canonical name."""

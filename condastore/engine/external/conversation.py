@@ -7,6 +7,7 @@ parsed, and nothing is linked that is not in the lock.
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +15,9 @@ from typing import Any, cast
 from rattler import Subdir
 
 from condastore.engine.events import EngineError, Events, Phase
-from condastore.engine.external_cache import PackageCache
-from condastore.engine.external_plan import explicit_file, read_plan
-from condastore.engine.external_tool import Tool, find_tool
+from condastore.engine.external.cache import PackageCache
+from condastore.engine.external.plan import explicit_file, read_plan
+from condastore.engine.external.tool import Tool, find_tool
 from condastore.engine.jobs import BuildJob, Record
 from condastore.engine.metadata import complete_metadata
 from condastore.engine.records import checked, completed, distribution, label
@@ -36,8 +37,9 @@ def solve(job: dict[str, Any], events: Events) -> dict[str, list[Record]]:
     root = Path(job["repodata_cache"]) / "external"
     platforms = job["platforms"]
     packages = {}
-    with workspace(root / "work") as directory:
-        tool = find_tool(job, directory, lambda text: events.log(text, _SOLVE_STEP))
+    # In the process's own temporary directory, which goes with it, also when it is killed.
+    with tempfile.TemporaryDirectory(prefix="condastore-solve-") as directory:
+        tool = find_tool(job, Path(directory), lambda text: events.log(text, _SOLVE_STEP))
         for done, platform in enumerate(platforms):
             events.progress("solve", done, len(platforms))
             packages[platform] = _solve_platform(job, platform, tool, root)

@@ -9,9 +9,9 @@ import rattler
 
 from condastore.engine import command
 from condastore.engine.events import EngineError, Events
-from condastore.engine.pip_lock import Entry, canonical_name
-from condastore.engine.pip_sources import file_sources, read_sources
-from condastore.engine.pip_tool import Uv, Versions
+from condastore.engine.pip.lock import Entry, canonical_name
+from condastore.engine.pip.sources import file_sources, read_sources
+from condastore.engine.pip.tool import Uv, Versions
 from condastore.engine.workspace import workspace
 
 _STEP = "pip"

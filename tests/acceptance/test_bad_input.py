@@ -1,0 +1,364 @@
+"""What is wrong is told clearly, in the right place, and leaves no files (issue 2, "Bad input")."""
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools.localchannel.server import ChannelServer, Fault, serve
+from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually, running
+
+MEBIBYTE = 2**20
+INVALID = "Unable to parse. Invalid YAML"
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    data = tmp_path_factory.mktemp("bad") / "data"
+    with running(data, "--CondaStore.max_package_bytes=33554432") as found:
+        yield found
+
+
+def specification(channel: str, *packages: str, **fields: Any) -> dict[str, Any]:
+    return {"name": "broken", "channels": [channel], "dependencies": packages, **fields}
+
+
+def reason(daemon: Daemon, build_id: int) -> str:
+    """Returns why a build failed, which its log says as well; it left nothing."""
+    build = daemon.ended(build_id)
+    assert build["status"] == "FAILED", daemon.log(build_id)
+    found: str = build["status_info"]
+    assert found
+    assert daemon.log(build_id).endswith(f"build failed: {found}\n")
+    assert build["ended_on"] is not None
+    assert build["size"] == 0
+    assert daemon.prefixes() == []
+    assert not daemon.link("broken").is_symlink()
+    assert_becomes_clean(daemon)
+    assert "Traceback" not in daemon.output.read_text()
+    return found
+
+
+# At the edge
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [unclosed", INVALID),
+        ("name: x\n\tdependencies: []", INVALID),
+        ("name: x\nname: y", "twice"),
+        ("a: &a [x]\nname: x\ndependencies: *a", "not supported"),
+        ("name: !!python/object:os.system x", "tags are not supported"),
+        ("name: x\n---\nname: y", "more than one document"),
+        ("name: x\ndependencies: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ('{"name": "x", "dependencies": ' + "[" * 5000 + "]" * 5000 + "}", "nested too deeply"),
+        ("name: x\ndescription: " + "y" * MEBIBYTE, "larger than 1048576 bytes"),
+        ("", "model_attributes_type"),
+        ("- name\n- x", "model_attributes_type"),
+        ("just text", "model_attributes_type"),
+        ("dependencies: []", "Field required (type=missing, loc=('name',))"),
+        ("name: null", "Input should be a valid string (type=string_type, loc=('name',))"),
+        ("name: a/b", "String should match pattern"),
+        ("name: ..", "should not start with '.'"),
+        ("name: x\nchannels: [null]", "loc=('channels', 0)"),
+        ("name: x\nchannels: ['ftp://example.org/c']", "should have one of the schemes"),
+        ("name: x\nchannels: ['https://u:secret@example.org/c']", "contains credentials"),
+        ("name: x\ndependencies: ['numpy >>>> 1']", "Invalid conda package dependency"),
+        ("name: x\ndependencies: ['*']", "Invalid conda package dependency"),
+        ("name: x\ndependencies: ['https://example.org/x.conda']", "not supported"),
+        ("name: x\ndependencies: [{pip: ['--pre x']}]", "Invalid pip option"),
+        ("name: x\ndependencies: [{pip: ['-r /etc/passwd']}]", "Invalid pip option"),
+        ("name: x\ndependencies: [{pip: ['not a requirement']}]", "Invalid pypi package"),
+        ("name: x\ndependencies: [{pip: ['x @ file:///etc/passwd']}]", "schemes"),
+        ("name: x\nvariables: [a]", "valid dictionary"),
+        ("name: \x00", INVALID),
+    ],
+)
+def test_a_specification_that_cannot_be_used_is_refused(
+    daemon: Daemon, text: str, message: str
+) -> None:
+    before = daemon.query("SELECT count(*) FROM build")
+    answer = daemon.post(text)
+    assert answer.status_code == 400, answer.text
+    assert list(answer.json()) == ["status", "message"]
+    assert message in answer.json()["message"]
+    assert "secret" not in answer.text
+    assert daemon.query("SELECT count(*) FROM build") == before
+
+
+def test_a_bomb_of_aliases_costs_nothing(daemon: Daemon) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    began = time.monotonic()
+    answer = daemon.post("\n".join(["name: bomb", *lines]))
+    assert answer.status_code == 400
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "validation error"),
+        ("[]", "validation error"),
+        ("{", INVALID),
+        ('{"version": 2, "metadata": {}, "package": []}', "validation error"),
+    ],
+)
+def test_a_lockfile_that_cannot_be_used_is_refused(daemon: Daemon, text: str, message: str) -> None:
+    answer = daemon.post(text, is_lockfile=True, environment_name="locked")
+    assert answer.status_code == 400
+    assert message in answer.json()["message"]
+
+
+def test_too_large_a_body_is_not_even_kept(daemon: Daemon) -> None:
+    def body() -> Iterator[bytes]:
+        yield b'{"specification": "'
+        for _ in range(300):
+            yield b"x" * MEBIBYTE
+
+    answer = daemon.request("POST", "/specification/", content=body())
+    assert answer.status_code == 413
+    assert answer.json()["status"] == "error"
+
+
+def test_a_full_disk_is_told_before_a_build_is_queued(tmp_path: Path) -> None:
+    with running(tmp_path / "data", f"--CondaStore.storage_threshold={2**60}") as daemon:
+        answer = daemon.post({"name": "x"})
+        assert answer.status_code == 400
+        assert answer.json()["message"] == (
+            "`CondaStore.storage_threshold` reached. "
+            "Action environment:create prevented due to insufficient storage space"
+        )
+        assert daemon.query("SELECT count(*) FROM environment") == [(0,)]
+
+
+# Channels
+
+
+def test_channels_that_are_not_there(daemon: Daemon, tmp_path: Path, server: ChannelServer) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/channel"
+        for channel in (f"file://{tmp_path}/missing", f"{server.url}/missing", nobody):
+            found = reason(daemon, daemon.submit(specification(channel, "python")))
+            assert channel in found
+            assert "Traceback" not in found
+
+
+def test_a_channel_with_trouble(daemon: Daemon, server: ChannelServer) -> None:
+    server.faults["*repodata*"] = Fault(status=500)
+    found = reason(daemon, daemon.submit(specification(server.url, "python")))
+    assert "500" in found
+    assert server.url in found
+
+
+def test_an_unsolvable_specification_is_explained_first(daemon: Daemon, channel: str) -> None:
+    build_id = daemon.submit(specification(channel, "flask =3.0", "werkzeug <3", "python"))
+    found = reason(daemon, build_id)
+    assert "flask" in found
+    assert "werkzeug" in found
+    lines = daemon.log(build_id).splitlines()
+    start = next(number for number, line in enumerate(lines) if found.splitlines()[0] in line)
+    assert start < 5
+
+
+def test_a_package_that_does_not_exist(daemon: Daemon, channel: str) -> None:
+    assert "no-such-thing" in reason(daemon, daemon.submit(specification(channel, "no-such-thing")))
+
+
+# Packages
+
+REFUSED = [
+    "dotdot-paths",
+    "absolute-paths",
+    "symlink-escape",
+    "hardlink-escape",
+    "symlink-passwd",
+    "symlink-dotdot",
+    "content-mismatch",
+    "shadow-conda-meta",
+    "wrong-sha256",
+    "wrong-size",
+    "truncated",
+    "corrupt",
+    "not-a-package",
+    "bomb",
+]
+HARMLESS_IN_THE_END = [
+    "absolute-member",
+    "activate-script",
+    "device",
+    "dotdot-member",
+    "fifo",
+    "post-link",
+    "setuid",
+    "unlisted-file",
+    "world-writable",
+]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_hostile_package_fails_its_build_and_does_no_harm(
+    daemon: Daemon, tiny: str, hostile_directory: Path, name: str
+) -> None:
+    found = reason(daemon, daemon.submit(specification(tiny, name)))
+    assert name in found
+    outside = hostile_directory.parent / "outside"
+    assert [path.name for path in outside.iterdir()] == ["secret"]
+    assert (outside / "secret").read_text() == "secret"
+
+
+def test_other_hostile_packages_are_built_without_what_makes_them_hostile(
+    tmp_path: Path, tiny: str, hostile_directory: Path
+) -> None:
+    with running(tmp_path / "data") as daemon:
+        builds = {
+            name: daemon.submit(specification(tiny, name, name=name))
+            for name in HARMLESS_IN_THE_END
+        }
+        for name, build_id in builds.items():
+            daemon.completed(build_id)
+            for path in daemon.link(name).resolve().rglob("*"):
+                mode = path.lstat().st_mode
+                assert path.name != "escaped"
+                assert stat.S_ISDIR(mode) or stat.S_ISREG(mode), path
+                assert stat.S_ISDIR(mode) or not mode & (stat.S_ISUID | stat.S_ISGID), path
+                assert not mode & stat.S_IWOTH, path
+    outside = hostile_directory.parent / "outside"
+    assert [path.name for path in outside.iterdir()] == ["secret"]
+
+
+def test_a_download_that_breaks_off_is_told(daemon: Daemon, hostile_directory: Path) -> None:
+    broken = {"*harmless*": Fault(truncate=100)}
+    with serve(hostile_directory, faults=broken) as server:
+        found = reason(daemon, daemon.submit(specification(server.url, "harmless")))
+        assert "harmless" in found
+        server.faults.clear()
+        daemon.completed(daemon.submit(specification(server.url, "harmless", name="fine")))
+    assert daemon.request("DELETE", "/environment/default/fine/").status_code == 200
+    eventually(lambda: daemon.prefixes() == [])
+
+
+# Disk
+
+
+@pytest.mark.parametrize("point", ["build.begun", "phase.link", "build.installed", "build.stored"])
+def test_no_space_in_the_daemon(tmp_path: Path, tiny: str, point: str) -> None:
+    with running(tmp_path / "data", CONDASTORE_FAULT=f"{point}:1:raise:ENOSPC") as daemon:
+        found = reason(daemon, daemon.submit(specification(tiny, "harmless")))
+        assert "no space left on the disk" in found
+        daemon.completed(daemon.submit(specification(tiny, "harmless")))
+
+
+def test_no_space_for_the_link_does_not_undo_a_finished_build(tmp_path: Path, tiny: str) -> None:
+    with running(tmp_path / "data") as daemon:
+        envs = daemon.store / "default" / "envs"
+        envs.parent.mkdir(parents=True)
+        envs.write_text("in the way")
+        build_id = daemon.submit(specification(tiny, "harmless"))
+        daemon.completed(build_id)
+        assert "warning: the link could not be switched" in daemon.log(build_id)
+        envs.unlink()
+        answer = daemon.request("PUT", "/environment/default/broken/", json={"build_id": build_id})
+        assert answer.status_code == 200
+        eventually(daemon.link("broken").is_dir)
+
+
+def test_less_space_than_must_stay_free(tmp_path: Path, tiny: str) -> None:
+    with running(tmp_path / "data", f"--CondaStore.min_free_bytes={2**60}") as daemon:
+        found = reason(daemon, daemon.submit(specification(tiny, "harmless")))
+        assert "Not enough space" in found
+        assert str(2**60) in found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_disk_that_is_really_full(tmp_path: Path, tiny: str) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(small)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small file system")
+    try:
+        with running(small / "data", "--CondaStore.min_free_bytes=0") as daemon:
+            # 64 MB in a package of a few kB.
+            found = reason(daemon, daemon.submit(specification(tiny, "bomb")))
+            assert "space" in found
+            # What came was put away again, and what fits is built.
+            daemon.completed(daemon.submit(specification(tiny, "harmless")))
+            (small / "filler").write_bytes(bytes(os.statvfs(small).f_bavail * 4096 - 8192))
+            full = daemon.post(specification(tiny, "harmless", description="x" * 60_000))
+            assert full.status_code in (200, 400, 500, 503)
+            (small / "filler").unlink()
+            daemon.completed(daemon.submit(specification(tiny, "harmless")))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+# Engines
+
+
+def tool(directory: Path, *commands: str) -> str:
+    """Makes a stand-in for conda; returns the option that names it."""
+    path = directory / "conda"
+    path.write_text("\n".join(["#!/bin/sh", *commands, ""]))
+    path.chmod(0o755)
+    return f"--CondaStore.conda_command={path}"
+
+
+def test_an_engine_that_is_missing(tmp_path: Path, tiny: str) -> None:
+    with running(tmp_path / "data", "--CondaStore.conda_command=no-such-tool") as daemon:
+        found = reason(daemon, daemon.submit(specification(tiny, "harmless")))
+        assert "conda_command 'no-such-tool' was not found" in found
+
+
+@pytest.mark.parametrize(
+    ("commands", "expected"),
+    [
+        (["kill -SEGV $$"], "conda"),
+        (["echo oh dear >&2", "exit 3"], "oh dear"),
+        (["echo '{}'"], "conda"),
+        (["exec yes"], "printed more than 64 MiB"),
+    ],
+    ids=["crashes", "fails", "answers-nothing", "gigabyte"],
+)
+def test_an_engine_that_misbehaves(
+    tmp_path: Path, tiny: str, commands: list[str], expected: str
+) -> None:
+    with running(tmp_path / "data", tool(tmp_path, *commands)) as daemon:
+        build_id = daemon.submit(specification(tiny, "harmless"))
+        assert expected in reason(daemon, build_id)
+        assert len(daemon.log(build_id)) < 4 * MEBIBYTE
+
+
+def test_an_engine_that_never_stops_talking(tmp_path: Path, tiny: str) -> None:
+    talks = tool(tmp_path, "exec yes >&2")
+    with running(tmp_path / "data", talks, "--CondaStore.max_build_time=3") as daemon:
+        build_id = daemon.submit(specification(tiny, "harmless"))
+        assert "it took longer than 3 s" in reason(daemon, build_id)
+        assert len(daemon.log(build_id)) < 32 * MEBIBYTE
+        eventually(lambda: not daemon.processes(), what=daemon.processes)
+
+
+def test_deadlines(tmp_path: Path, server: ChannelServer) -> None:
+    server.faults["*repodata*"] = Fault(delay=30)
+    with running(tmp_path / "build", "--CondaStore.max_build_time=1") as daemon:
+        found = reason(daemon, daemon.submit(specification(server.url, "python")))
+        assert found == "it took longer than 1 s"
+    with running(tmp_path / "solve", "--CondaStore.conda_max_solve_time=1") as daemon:
+        found = reason(daemon, daemon.submit(specification(server.url, "python")))
+        assert "1 s" in found
+
+
+def test_errors_are_json_all_the_way(daemon: Daemon) -> None:
+    for content in (b"", b"null", b'"text"', b"[1]", b"\x00"):
+        answer = daemon.request("POST", "/specification/", content=content)
+        assert answer.status_code in (400, 422)
+        json.loads(answer.text)

@@ -1,0 +1,458 @@
+"""Whatever kills the daemon, whenever: nothing half-done is seen or left (I1-I4, faults A)."""
+
+import ast
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import condastore
+from devtools.localchannel.server import ChannelServer, Fault
+from tests.acceptance.harness import (
+    Daemon,
+    DaemonDied,
+    assert_becomes_clean,
+    eventually,
+    running,
+)
+
+SOURCES = Path(condastore.__file__).parent
+PHASES = ["solve", "fetch", "link", "bytecode", "permissions", "export"]
+
+
+def fault_points() -> list[str]:
+    """Returns every fault point in the sources, so that a new one is tested without further ado."""
+    found = set()
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "fault" and node.args:
+                match node.args[0]:
+                    case ast.Constant(value=str(point)):
+                        found.add(point)
+                    case ast.JoinedStr(values=[ast.Constant(value=str(start)), *_]):
+                        found.update(f"{start}{phase}" for phase in PHASES)
+                    case other:
+                        raise AssertionError(f"{path}: which points is {ast.unparse(other)}?")
+    return sorted(found)
+
+
+POINTS = fault_points()
+OF_BUILDS = [point for point in POINTS if not point.startswith("remove.")]
+OF_REMOVALS = [point for point in POINTS if point.startswith("remove.")]
+
+
+@contextmanager
+def stopped(data: Path, *arguments: str) -> Iterator[Daemon]:
+    """A daemon that the test starts itself, as often as it likes."""
+    daemon = Daemon(data, *arguments)
+    try:
+        yield daemon
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.kill()
+        daemon.client.close()
+
+
+def specification(channel: str, *packages: str) -> dict[str, Any]:
+    return {"name": "survivor", "channels": [channel], "dependencies": packages or ["python"]}
+
+
+def dies(daemon: Daemon) -> None:
+    assert daemon.wait() == -signal.SIGKILL
+    eventually(lambda: not daemon.processes(), what=daemon.processes)
+
+
+def assert_nothing_half_built_is_visible(daemon: Daemon) -> None:
+    """Looks at the dead daemon's disk: a link names a recorded prefix or is not there."""
+    recorded = {
+        key
+        for (key,) in daemon.query("SELECT key FROM build_artifact WHERE artifact_type='DIRECTORY'")
+    }
+    link = daemon.link("survivor")
+    if link.is_symlink():
+        assert os.readlink(link) in recorded
+        assert link.is_dir()
+
+
+def assert_finished(daemon: Daemon, build_id: int) -> None:
+    """Waits for a build that survived, and looks at everything that it made."""
+    build = daemon.completed(build_id)
+    assert build["status_info"] is None
+    artifacts = {row["artifact_type"]: row["key"] for row in build["build_artifacts"]}
+    assert sorted(artifacts) == ["DIRECTORY", "LOCKFILE", "LOGS", "YAML"]
+    assert os.readlink(daemon.link("survivor")) == artifacts["DIRECTORY"]
+    assert [str(path) for path in daemon.prefixes()] == [artifacts["DIRECTORY"]]
+    assert daemon.data_of("/environment/default/survivor/")["current_build_id"] == build_id
+    log = daemon.log(build_id)
+    assert log.endswith("\n")
+    assert "\n\n" not in log
+    assert log.count("starting build of conda environment") >= 1
+    eventually(lambda: not list((daemon.data / "logs").iterdir()))
+    assert (daemon.data / "storage" / artifacts["LOGS"]).read_text() == daemon.log(build_id)
+    assert_becomes_clean(daemon)
+
+
+@pytest.mark.parametrize("point", OF_BUILDS)
+def test_a_build_survives_a_kill_at(tmp_path: Path, channel: str, tiny: str, point: str) -> None:
+    # Python where its files matter; where not, a package that is built in a moment.
+    with_python = point in ("phase.link", "phase.bytecode")
+    wanted = specification(channel) if with_python else specification(tiny, "harmless")
+    with stopped(tmp_path / "data") as daemon:
+        daemon.start(CONDASTORE_FAULT=f"{point}:1:kill")
+        build_id = daemon.submit(wanted)
+        dies(daemon)
+        assert_nothing_half_built_is_visible(daemon)
+
+        daemon.start()
+
+        # The first answer already tells the truth: what says BUILDING builds.
+        assert daemon.build(build_id)["status"] in ("QUEUED", "BUILDING", "COMPLETED")
+        assert_finished(daemon, build_id)
+        prefix = daemon.link("survivor")
+        if with_python:
+            run = subprocess.run([prefix / "bin/python", "-c", "print(6 * 7)"], capture_output=True)
+            assert run.stdout == b"42\n"
+        else:
+            assert (prefix / "share/harmless").read_text() == "attacked"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_build_survives_kills_at_random_moments(tmp_path: Path, channel: str, seed: int) -> None:
+    numbers = random.Random(seed)
+    with stopped(tmp_path / "data", "--CondaStoreWorker.max_attempts=9") as daemon:
+        daemon.start()
+        build_id = daemon.submit(specification(channel, "flask"))
+        for _ in range(3):
+            time.sleep(numbers.random() * 1.2)
+            daemon.kill()
+            eventually(lambda: not daemon.processes(), what=daemon.processes)
+            assert_nothing_half_built_is_visible(daemon)
+            daemon.start()
+            assert daemon.build(build_id)["status"] in ("QUEUED", "BUILDING", "COMPLETED")
+        assert_finished(daemon, build_id)
+
+
+def test_an_answer_is_a_promise(tmp_path: Path, tiny: str) -> None:
+    with stopped(tmp_path / "data") as daemon:
+        daemon.start()
+        daemon.request("POST", "/namespace/kept/")
+        daemon.kill()
+        daemon.start()
+        assert daemon.request("GET", "/namespace/kept/").status_code == 200
+        build_id = daemon.submit(specification(tiny, "harmless"))
+        daemon.kill()
+        daemon.start()
+        daemon.completed(build_id)
+        answer = daemon.request("PUT", "/environment/default/survivor/", json={"description": "x"})
+        assert answer.status_code == 200
+        daemon.kill()
+        daemon.start()
+        assert daemon.data_of("/environment/default/survivor/")["description"] == "x"
+
+
+def test_a_build_that_kills_the_daemon_is_given_up(tmp_path: Path, tiny: str) -> None:
+    with stopped(tmp_path / "data", "--CondaStoreWorker.max_attempts=2") as daemon:
+        fault = {"CONDASTORE_FAULT": "build.installed:1:kill"}
+        daemon.start(**fault)
+        build_id = daemon.submit(specification(tiny, "harmless"))
+        dies(daemon)
+        daemon.start(**fault)
+        dies(daemon)
+        assert len(daemon.prefixes()) == 1
+
+        daemon.start(**fault)
+
+        build = daemon.build(build_id)
+        assert build["status"] == "FAILED"
+        assert build["status_info"] == "the daemon died 2 times while it worked on this"
+        assert daemon.log(build_id).endswith(f"build failed: {build['status_info']}\n")
+        assert daemon.prefixes() == []
+        assert_becomes_clean(daemon)
+
+
+def test_a_cancel_survives_a_kill(tmp_path: Path, server: ChannelServer) -> None:
+    server.faults["*repodata*"] = Fault(delay=30)
+    with stopped(tmp_path / "data") as daemon:
+        daemon.start()
+        build_id = daemon.submit(specification(server.url))
+        eventually(lambda: server.requests)
+        os.kill(daemon.pid, signal.SIGSTOP)
+        # As if the daemon died between the request's commit and its effect.
+        with closing(sqlite3.connect(daemon.data / "condastore.sqlite")) as connection, connection:
+            connection.execute("UPDATE task SET cancel_requested = 1")
+        daemon.kill()
+
+        daemon.start()
+
+        assert daemon.build(build_id)["status"] == "CANCELED"
+        assert f"build {build_id} marked as CANCELED" in daemon.log(build_id)
+        assert_becomes_clean(daemon)
+
+
+@pytest.mark.parametrize("what", ["build", "environment", "namespace"])
+@pytest.mark.parametrize("point", OF_REMOVALS)
+def test_a_removal_survives_a_kill_at(tmp_path: Path, tiny: str, point: str, what: str) -> None:
+    paths = {"environment": "/environment/default/survivor/", "namespace": "/namespace/default/"}
+    with stopped(tmp_path / "data") as daemon:
+        daemon.start()
+        build_id = daemon.submit(specification(tiny, "harmless"))
+        daemon.completed(build_id)
+        daemon.kill()
+        daemon.start(CONDASTORE_FAULT=f"{point}:1:kill")
+        path = paths.get(what, f"/build/{build_id}/")
+        assert daemon.request("DELETE", path).status_code == 200
+        if what == "build" and point == "remove.files_gone":
+            eventually(lambda: daemon.build(build_id)["size"] == 0)
+        else:
+            dies(daemon)
+            daemon.start()
+        if what == "build":
+            eventually(lambda: daemon.build(build_id)["size"] == 0)
+            assert {a["artifact_type"] for a in daemon.build(build_id)["build_artifacts"]} == {
+                "LOCKFILE",
+                "LOGS",
+                "YAML",
+            }
+        else:
+            eventually(lambda: daemon.request("GET", f"/build/{build_id}/").status_code == 404)
+            eventually(lambda: not daemon.query("SELECT id FROM environment"))
+            assert not [path for path in (daemon.data / "storage").rglob("*") if path.is_file()]
+        assert daemon.prefixes() == []
+        assert not daemon.link("survivor").is_symlink()
+        assert_becomes_clean(daemon)
+
+
+def test_a_removal_that_fails_is_tried_again(tmp_path: Path, tiny: str) -> None:
+    fault = {"CONDASTORE_FAULT": "remove.discarded:1:raise:EIO"}
+    with running(tmp_path / "data", **fault) as daemon:
+        daemon.completed(daemon.submit(specification(tiny, "harmless")))
+        daemon.request("DELETE", "/environment/default/survivor/")
+        eventually(lambda: not daemon.query("SELECT id FROM environment"))
+        assert_becomes_clean(daemon)
+
+
+def test_children_die_with_the_daemon(tmp_path: Path, server: ChannelServer) -> None:
+    server.faults["*.conda"] = Fault(drip=100_000)
+    with stopped(tmp_path / "data") as daemon:
+        daemon.start()
+        build_id = daemon.submit(specification(server.url))
+        daemon.wait_for_event(build_id, "fetch")
+        # The warm solver and the build's own child.
+        assert len(daemon.processes()) >= 2
+        daemon.kill()
+        eventually(lambda: not daemon.processes(), timeout_s=2, what=daemon.processes)
+        server.faults.clear()
+        daemon.start()
+        assert_finished(daemon, build_id)
+
+
+def test_a_child_that_is_killed_fails_its_build_only(tmp_path: Path, server: ChannelServer) -> None:
+    server.faults["*.conda"] = Fault(drip=100_000)
+    with running(tmp_path / "data", "--CondaStoreWorker.warm_solvers=0") as daemon:
+        build_id = daemon.submit(specification(server.url))
+        daemon.wait_for_event(build_id, "fetch")
+        (child,) = daemon.processes()
+        os.kill(int(child.split()[0]), signal.SIGKILL)
+        build = daemon.ended(build_id)
+        assert build["status"] == "FAILED"
+        assert "SIGKILL" in build["status_info"]
+        assert "memory" in build["status_info"]
+        assert_becomes_clean(daemon)
+        server.faults.clear()
+        daemon.completed(daemon.submit(specification(server.url)))
+
+
+def test_a_warm_solver_that_died_is_not_missed(daemon: Daemon, tiny: str) -> None:
+    daemon.completed(daemon.submit(specification(tiny, "harmless")))
+    for child in daemon.processes():
+        os.kill(int(child.split()[0]), signal.SIGKILL)
+    daemon.completed(daemon.submit(specification(tiny, "harmless")))
+
+
+def test_a_database_that_is_locked_for_long_ends_nothing(daemon: Daemon, tiny: str) -> None:
+    """As a backup tool does (F37); longer than the daemon waits for a lock."""
+    daemon.completed(daemon.submit(specification(tiny, "harmless")))
+    build_id = daemon.submit(specification(tiny, "harmless"))
+    daemon.wait_for_event(build_id, "link")
+    with closing(sqlite3.connect(daemon.data / "condastore.sqlite", timeout=5)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        time.sleep(12)
+        connection.rollback()
+    daemon.completed(build_id)
+    daemon.completed(daemon.submit(specification(tiny, "harmless")))
+    assert_becomes_clean(daemon)
+
+
+# Stopping
+
+
+def test_sigterm_with_nothing_to_do(daemon: Daemon, tiny: str) -> None:
+    daemon.completed(daemon.submit(specification(tiny, "harmless")))
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 2
+    assert "Traceback" not in daemon.output.read_text()
+    assert daemon.processes() == []
+
+
+def test_sigterm_lets_a_build_finish(tmp_path: Path, server: ChannelServer) -> None:
+    server.faults["*repodata*"] = Fault(delay=0.5)
+    with stopped(tmp_path / "data") as daemon:
+        daemon.start()
+        build_id = daemon.submit(specification(server.url))
+        daemon.wait_for_event(build_id, "solve")
+        later = daemon.submit(specification(server.url))
+        assert daemon.stop() == 0
+        statuses = dict(daemon.query("SELECT id, status FROM build"))
+        assert statuses[build_id] == "COMPLETED"
+        daemon.start()
+        daemon.completed(later)
+
+
+def test_sigterm_puts_a_long_build_back_into_the_queue(
+    tmp_path: Path, server: ChannelServer
+) -> None:
+    server.faults["*.conda"] = Fault(drip=100_000)
+    with stopped(tmp_path / "data", "--CondaStoreWorker.drain_timeout=0.5") as daemon:
+        daemon.start()
+        build_id = daemon.submit(specification(server.url))
+        daemon.wait_for_event(build_id, "fetch")
+        follower = subprocess.Popen(
+            ["curl", "-sN", f"{daemon.url}/api/v1/build/{build_id}/logs/?follow=1"],
+            stdout=subprocess.PIPE,
+        )
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 6
+        follower.communicate(timeout=5)
+        assert daemon.processes() == []
+        assert daemon.query("SELECT status, started_on FROM build") == [("QUEUED", None)]
+        # It was not the build's fault, so this attempt does not count.
+        assert daemon.query("SELECT state, attempts FROM task WHERE kind='build'") == [
+            ("QUEUED", 0)
+        ]
+        server.faults.clear()
+        daemon.start()
+        assert_finished(daemon, build_id)
+        text = daemon.log(build_id)
+        assert "\nthe daemon stops; this build goes back to the queue\n" in text
+
+
+def test_a_second_sigint_stops_at_once(tmp_path: Path, server: ChannelServer) -> None:
+    server.faults["*.conda"] = Fault(drip=100_000)
+    with stopped(tmp_path / "data") as daemon:
+        daemon.start()
+        build_id = daemon.submit(specification(server.url))
+        daemon.wait_for_event(build_id, "fetch")
+        os.kill(daemon.pid, signal.SIGINT)
+        time.sleep(0.5)
+        assert daemon.process is not None
+        assert daemon.process.poll() is None
+        os.kill(daemon.pid, signal.SIGINT)
+        assert daemon.wait(2) == 130
+        eventually(lambda: not daemon.processes(), timeout_s=2, what=daemon.processes)
+        server.faults.clear()
+        daemon.start()
+        assert_finished(daemon, build_id)
+
+
+# Refusing to start
+
+
+def refusal(data: Path, *arguments: str) -> str:
+    """Returns the one sentence with which a daemon refuses to start."""
+    daemon = Daemon(data, *arguments)
+    with pytest.raises(DaemonDied) as died:
+        daemon.start()
+    assert daemon.process is not None
+    assert daemon.process.returncode == 1
+    text = str(died.value)
+    assert "Traceback" not in text
+    lines = [line for line in text.splitlines() if " INFO " not in line]
+    assert len(lines) == 1, text
+    assert lines[0].startswith("condastore: ")
+    daemon.client.close()
+    return lines[0]
+
+
+def test_a_second_daemon_on_the_same_directories_is_refused(tmp_path: Path, tiny: str) -> None:
+    with running(tmp_path / "data") as daemon:
+        same = refusal(tmp_path / "data")
+        assert f"another condastore (process {daemon.pid}) uses {tmp_path}/data" in same
+        store = f"--CondaStore.store_directory={daemon.store}"
+        assert "another condastore" in refusal(tmp_path / "other", store)
+        # The first is none the worse for it.
+        daemon.completed(daemon.submit(specification(tiny, "harmless")))
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        sentence = refusal(tmp_path / "data", f"--CondaStoreServer.port={port}")
+    assert f"port {port} on 127.0.0.1 can't be used: Address already in use" in sentence
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.1", "example.org"])
+def test_only_loopback_is_served(tmp_path: Path, address: str) -> None:
+    assert "only loopback" in refusal(tmp_path / "data", f"--CondaStoreServer.address={address}")
+
+
+def test_a_configuration_file_must_be_there_and_make_sense(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.py"
+    assert "there is no such file" in refusal(tmp_path / "data", f"--config={missing}")
+    broken = tmp_path / "broken.py"
+    broken.write_text("c.CondaStore.default_namespace = (\n")
+    sentence = refusal(tmp_path / "data", f"--config={broken}")
+    assert str(broken) in sentence
+    assert "line 1" in sentence
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("c.CondaStore.max_log_bytes = 'many'\n")
+    assert "max_log_bytes" in refusal(tmp_path / "data", f"--config={wrong}")
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path / "data"):
+        pass
+    with closing(sqlite3.connect(tmp_path / "data" / "condastore.sqlite")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    sentence = refusal(tmp_path / "data")
+    assert "newer" in sentence
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "condastore.sqlite").write_text("not a database" * 100)
+    assert "file is not a database" in refusal(tmp_path / "data")
+
+
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "secret").write_text("0" * 64)
+    (tmp_path / "data" / "secret").chmod(0o644)
+    assert "can be read by others" in refusal(tmp_path / "data")
+
+
+def test_the_secret_is_kept(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as daemon:
+        token = daemon.token
+        assert (daemon.data / "secret").stat().st_mode & 0o777 == 0o600
+    with running(tmp_path / "data") as daemon:
+        assert daemon.token == token
+    printed = subprocess.run(
+        [sys.executable, "-m", "condastore", "token", f"--data={tmp_path / 'data'}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert printed.stdout == f"{token}\n"

@@ -1,0 +1,287 @@
+"""Transactions, many at once, cut short, and on databases that can't be used."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, func, select, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from condastore.database import Database, epoch, uninterrupted
+from condastore.errors import ConfigurationError
+from condastore.migrations import HEAD
+from condastore.migrations.upgrade import configuration, upgrade
+from condastore.tables import Base, Environment, KeyValueStore, Namespace
+from tests.databases import URLS, opened
+
+
+async def names(database: Database) -> list[str]:
+    async with database.read() as session:
+        return list(await session.scalars(select(Namespace.name).order_by(Namespace.name)))
+
+
+async def add_pair(database: Database, name: str) -> None:
+    """One transaction of several statements, one of which leaves a cursor open for a while."""
+    async with database.write() as session:
+        session.add(Namespace(name=f"{name}-a"))
+        await session.flush()
+        await session.scalar(select(func.count()).select_from(Namespace))
+        session.add(Namespace(name=f"{name}-b"))
+
+
+# Transactions
+
+
+async def test_sqlite_is_durable_and_strict_for_readers_and_the_writer(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("SQLite has these settings")
+    for transaction in (database.read, database.write):
+        async with transaction() as session:
+            pragmas = [
+                await session.scalar(text(f"PRAGMA {name}"))
+                for name in ("journal_mode", "synchronous", "foreign_keys")
+            ]
+        assert pragmas == ["wal", 2, 1]
+
+
+async def test_a_row_that_refers_to_nothing_is_refused(database: Database) -> None:
+    with pytest.raises(IntegrityError):
+        async with database.write() as session:
+            session.add(Environment(namespace_id=7, name="x"))
+
+
+async def test_writers_that_read_first_lose_nothing(database: Database) -> None:
+    async with database.write() as session:
+        session.add(KeyValueStore(prefix="p", key="k", value=0))
+
+    async def increment() -> None:
+        async with database.write() as session:
+            row = await session.scalar(select(KeyValueStore).with_for_update())
+            assert row is not None
+            row.value += 1
+
+    async def watch() -> None:
+        seen = 0
+        while seen < 60:
+            async with database.read() as session:
+                value = await session.scalar(select(KeyValueStore.value)) or 0
+            assert value >= seen
+            seen = value
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(watch())
+        for _ in range(60):
+            group.create_task(increment())
+
+
+async def test_a_reader_sees_one_state_and_does_not_hold_up_the_writer(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL reads what was committed last")
+    async with database.read() as session:
+        assert await session.scalar(select(func.count()).select_from(Namespace)) == 0
+        await add_pair(database, "x")
+        assert await session.scalar(select(func.count()).select_from(Namespace)) == 0
+    assert await names(database) == ["x-a", "x-b"]
+
+
+async def test_an_exception_rolls_back(database: Database) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with database.write() as session:
+            session.add(Namespace(name="x"))
+            await session.flush()
+            raise ZeroDivisionError
+    await add_pair(database, "y")
+    assert await names(database) == ["y-a", "y-b"]
+
+
+async def test_the_epoch_is_the_wall_clock(database: Database) -> None:
+    async with database.read() as session:
+        found = await session.scalar(select(epoch()))
+    assert found is not None
+    assert abs(found - time.time()) < 1
+
+
+# Cancellation
+
+
+async def cancel_after(database: Database, name: str, steps: int, delay_s: float) -> None:
+    writing = asyncio.create_task(add_pair(database, name))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    await asyncio.sleep(delay_s)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+
+
+async def test_a_write_that_is_cancelled_anywhere_is_whole_or_not_there(
+    database: Database,
+) -> None:
+    """And the next one is not held up: the lock went with the transaction."""
+    await add_pair(database, "first")
+    began = time.perf_counter()
+    await add_pair(database, "second")
+    usual_s = time.perf_counter() - began
+    slowest = 0.0
+    for number in range(60):
+        # From before its first step to after its commit.
+        delay_s = usual_s * 1.3 * number / 60
+        await cancel_after(database, f"{number}-cut", number % 7, delay_s)
+        began = time.perf_counter()
+        await add_pair(database, f"{number}-next")
+        slowest = max(slowest, time.perf_counter() - began)
+    found = set(await names(database))
+    for number in range(60):
+        assert {f"{number}-next-a", f"{number}-next-b"} <= found
+        assert (f"{number}-cut-a" in found) == (f"{number}-cut-b" in found)
+    assert slowest < 1
+
+
+async def test_the_exception_of_a_cancelled_write_does_not_keep_its_transaction(
+    database: Database,
+) -> None:
+    """Its traceback holds a cursor, which would hold SQLite's lock beyond the connection."""
+    kept = []
+    for number in range(40):
+        writing = asyncio.create_task(add_pair(database, str(number)))
+        await asyncio.sleep(number * 0.0002)
+        writing.cancel()
+        try:
+            await writing
+        except asyncio.CancelledError as error:
+            kept.append(error)
+        async with asyncio.timeout(2), database.write() as session:
+            session.add(Namespace(name=f"after-{number}"))
+    assert kept
+
+
+async def test_a_writer_that_gives_up_waiting_leaves_the_queue(database: Database) -> None:
+    async with database.write() as session:
+        waiting = [asyncio.create_task(add_pair(database, str(number))) for number in range(3)]
+        await asyncio.sleep(0.02)
+        waiting[1].cancel()
+        await asyncio.sleep(0)
+        session.add(Namespace(name="holder"))
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert [task.cancelled() for task in waiting] == [False, True, False]
+    found = set(await names(database))
+    if database.is_sqlite:
+        assert found == {"holder", "0-a", "0-b", "2-a", "2-b"}
+
+
+async def test_a_cancelled_read_leaves_the_readers_as_they_were(database: Database) -> None:
+    for number in range(30):
+        reading = asyncio.create_task(names(database))
+        await asyncio.sleep(number * 0.0001)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*(names(database) for _ in range(20))) == [[]] * 20
+
+
+async def test_uninterrupted_work_ends_before_the_cancellation_goes_on() -> None:
+    ended = []
+
+    async def work() -> None:
+        await asyncio.sleep(0.05)
+        ended.append("work")
+
+    caller = asyncio.create_task(uninterrupted(work()))
+    for _ in range(3):
+        await asyncio.sleep(0.005)
+        caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert ended == ["work"]
+
+
+async def test_uninterrupted_work_returns_and_raises_as_it_is() -> None:
+    async def value(fails: bool) -> int:
+        await asyncio.sleep(0)
+        if fails:
+            raise ZeroDivisionError
+        return 7
+
+    assert await uninterrupted(value(False)) == 7
+    with pytest.raises(ZeroDivisionError):
+        await uninterrupted(value(True))
+
+
+# The schema
+
+
+def test_head_is_the_newest_revision() -> None:
+    assert ScriptDirectory.from_config(configuration()).get_heads() == [HEAD]
+
+
+def test_the_revisions_make_the_schema_that_a_new_database_gets() -> None:
+    def schema(make: Callable[[Connection], None]) -> dict[str, list[str]]:
+        engine = create_engine("sqlite://")
+        with engine.begin() as connection:
+            make(connection)
+            rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql > ''"))
+            made = {name: clauses(sql) for name, sql in rows if name != "alembic_version"}
+        engine.dispose()
+        return made
+
+    def clauses(sql: str) -> list[str]:
+        # Constraints may stand in any order; commas in parentheses are within one.
+        inner = " ".join(sql.split("(", 1)[1].rsplit(")", 1)[0].split())
+        return sorted(clause.strip() for clause in re.split(r",(?![^(]*\))", inner))
+
+    assert schema(lambda connection: upgrade(connection, None)) == schema(Base.metadata.create_all)
+
+
+async def test_opening_twice_changes_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        async with opened(URLS["sqlite"](tmp_path)) as database:
+            await add_pair(database, str(len(await names(database))))
+    async with opened(URLS["sqlite"](tmp_path)) as database:
+        assert await names(database) == ["0-a", "0-b", "2-a", "2-b"]
+
+
+async def set_version(tmp_path: Path, version: str) -> str:
+    url = URLS["sqlite"](tmp_path)
+    async with opened(url) as database, database.write() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": version})
+    return url
+
+
+@pytest.mark.parametrize(
+    ("version", "upgrade", "message"),
+    [
+        ("9999", True, "schema 9999 is newer than this program"),
+        ("0000", False, "is 0000, this program needs .*upgrade_db = True"),
+    ],
+)
+async def test_a_schema_that_is_not_ours_is_refused(
+    tmp_path: Path, version: str, upgrade: bool, message: str
+) -> None:
+    database = Database(await set_version(tmp_path, version), upgrade=upgrade)
+    with pytest.raises(ConfigurationError, match=message):
+        await database.open()
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "is not a database URL"),
+        ("mysql://user:secret@host/name", "names 'mysql'; condastore works with sqlite and"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:////proc/nothing/x.sqlite", "/proc/nothing/x.sqlite.* can't be opened"),
+        ("sqlite:////proc", "can't be opened: unable to open database file"),
+        (f"sqlite:///{__file__}", "can't be opened: file is not a database"),
+    ],
+)
+async def test_a_database_that_can_not_be_used_says_why(url: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        async with opened(url):
+            pass
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,73 @@
+"""One daemon per directory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from condastore.errors import ConfigurationError
+from condastore.locks import DirectoryLock
+
+HOLDER = """
+import sys
+from pathlib import Path
+from condastore.locks import DirectoryLock
+lock = DirectoryLock(Path(sys.argv[1]))
+lock.acquire()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def hold(path: Path) -> "subprocess.Popen[str]":
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_another_process_is_refused_and_told_whom_it_met(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "daemon.lock"
+    with hold(path) as holder:
+        with pytest.raises(ConfigurationError, match=f"process {holder.pid}.*data_directory"):
+            DirectoryLock(path).acquire()
+        holder.kill()
+        holder.wait()
+        # However it ended, the lock went with it.
+        lock = DirectoryLock(path)
+        lock.acquire()
+        lock.release()
+
+
+def test_a_released_lock_lets_another_in(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first, second = DirectoryLock(path), DirectoryLock(path)
+    first.acquire()
+    with pytest.raises(ConfigurationError):
+        second.acquire()
+    first.release()
+    first.release()
+    second.acquire()
+    second.release()
+
+
+def test_a_place_that_can_not_be_written_says_what_to_set() -> None:
+    with pytest.raises(ConfigurationError, match=r"can't be used.*store_directory"):
+        DirectoryLock(Path("/proc/nothing/lock")).acquire()
+
+
+def test_a_file_system_without_locks_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(ConfigurationError, match="can't be locked: No locks available"):
+        DirectoryLock(tmp_path / "lock").acquire()

@@ -1,0 +1,313 @@
+"""Whose turn it is, whose task it is, and what becomes of the tasks of the dead."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, select, text, update
+
+from condastore.database import Database
+from condastore.tables import Task, TaskState
+from condastore.tasks import Claim, TaskQueue, _next, enqueue
+from tests.databases import URLS, opened
+
+
+async def add(database: Database, *tasks: tuple[str, int], kind: str = "build") -> list[int]:
+    """Queues tasks, each of a namespace and with a priority; returns their ids."""
+    async with database.write() as session:
+        rows = [enqueue(session, kind, name, priority=priority) for name, priority in tasks]
+        await session.flush()
+        return [row.id for row in rows]
+
+
+async def row(database: Database, task_id: int) -> Task:
+    async with database.read() as session:
+        found = await session.get(Task, task_id)
+    assert found is not None
+    return found
+
+
+async def claimed(queue: TaskQueue, kinds: Iterable[str] = ("build",)) -> Claim:
+    claim = await queue.claim(list(kinds))
+    assert claim is not None
+    return claim
+
+
+async def change(database: Database, task_id: int, **values: object) -> None:
+    async with database.write() as session:
+        await session.execute(update(Task).where(Task.id == task_id).values(**values))
+
+
+# The order
+
+
+async def test_the_oldest_comes_first_and_the_most_urgent_before_it(database: Database) -> None:
+    ids = await add(database, ("a", 0), ("a", 0), ("a", 5), ("a", -1))
+    queue = TaskQueue(database, "me")
+    assert [(await claimed(queue)).id for _ in ids] == [ids[2], ids[0], ids[1], ids[3]]
+    assert await queue.claim(["build"]) is None
+
+
+async def test_a_namespace_with_many_tasks_does_not_make_the_others_wait(
+    database: Database,
+) -> None:
+    many = await add(database, *[("many", 0)] * 6)
+    few = await add(database, ("few", 0), ("few", 0))
+    queue = TaskQueue(database, "me")
+    order = []
+    for _ in range(8):
+        claim = await claimed(queue)
+        await queue.finish(claim.id, TaskState.DONE)
+        order.append(claim.id)
+    assert order == [many[0], few[0], many[1], few[1], *many[2:]]
+
+
+async def test_a_namespace_with_less_at_work_comes_first(database: Database) -> None:
+    first, second = await add(database, ("a", 0), ("a", 0))
+    queue = TaskQueue(database, "me")
+    assert (await claimed(queue)).id == first
+    [other] = await add(database, ("b", 0))
+    assert (await claimed(queue)).id == other
+    assert (await claimed(queue)).id == second
+
+
+async def test_urgency_goes_before_fairness(database: Database) -> None:
+    urgent = await add(database, ("a", 1), ("a", 1))
+    [other] = await add(database, ("b", 0))
+    queue = TaskQueue(database, "me")
+    assert [(await claimed(queue)).id for _ in range(3)] == [*urgent, other]
+
+
+async def test_only_the_kinds_that_were_asked_for_are_claimed(database: Database) -> None:
+    await add(database, ("a", 0))
+    [deletion] = await add(database, ("b", 0), kind="delete")
+    queue = TaskQueue(database, "me")
+    assert (await claimed(queue, ["delete", "other"])).id == deletion
+    assert await queue.claim(["delete", "other"]) is None
+
+
+@dataclass
+class Expected:
+    """The order of tasks, told as plainly as possible."""
+
+    waiting: dict[int, tuple[str, int]]
+    working: dict[str, int]
+    served: dict[str, int]
+
+    def next(self) -> int:
+        def turn(task_id: int) -> tuple[int, int, int, int]:
+            name, priority = self.waiting[task_id]
+            return -priority, self.working.get(name, 0), self.served.get(name, -1), task_id
+
+        return min(self.waiting, key=turn)
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    tasks=st.lists(st.tuples(st.sampled_from("abcé"), st.integers(-1, 1)), min_size=1, max_size=12),
+    ends=st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_the_order_is_the_one_that_is_promised(
+    tmp_path: Path, tasks: list[tuple[str, int]], ends: list[bool]
+) -> None:
+    async def compare() -> None:
+        async with opened(URLS["sqlite"](tmp_path)) as database:
+            async with database.write() as session:
+                await session.execute(delete(Task))
+            ids = await add(database, *tasks)
+            expected = Expected(dict(zip(ids, tasks, strict=True)), {}, {})
+            queue = TaskQueue(database, "me")
+            for number in range(len(ids)):
+                claim = await claimed(queue)
+                assert claim.id == expected.next()
+                # The clock of the database may stand still between two claims.
+                await change(database, claim.id, claimed_at=float(number))
+                del expected.waiting[claim.id]
+                expected.served[claim.namespace] = number
+                if ends[number]:
+                    await queue.finish(claim.id, TaskState.DONE)
+                else:
+                    working = expected.working.get(claim.namespace, 0)
+                    expected.working[claim.namespace] = working + 1
+
+    asyncio.run(compare())
+
+
+async def test_no_task_is_claimed_twice(database: Database) -> None:
+    ids = await add(database, *[("a", 0)] * 15, *[("b", 0)] * 15)
+    queues = [TaskQueue(database, f"owner {number}") for number in range(3)]
+    claims = await asyncio.gather(*(queues[number % 3].claim(["build"]) for number in range(40)))
+    if not database.is_sqlite:
+        # A head that another owner has locked is skipped until it is asked for again.
+        claims += [await queues[0].claim(["build"]) for _ in range(40)]
+    assert sorted(claim.id for claim in claims if claim) == ids
+
+
+async def test_the_length_of_the_queue_does_not_matter(database: Database) -> None:
+    """The plan goes from namespace to namespace and sorts nothing but their first tasks."""
+    if not database.is_sqlite:
+        pytest.skip("reads SQLite's plan")
+    async with database.read() as session:
+        dialect = (await session.connection()).dialect
+        statement = _next(("build",)).compile(
+            dialect=dialect, compile_kwargs={"literal_binds": True}
+        )
+        steps = await session.execute(text(f"EXPLAIN QUERY PLAN {statement}"))
+        plan = [step.detail for step in steps]
+    scanned = [step for step in plan if step.startswith("SCAN")]
+    assert set(scanned) == {"SCAN names"}
+    assert not any(step.startswith("USE TEMP B-TREE FOR GROUP BY") for step in plan)
+    assert any("namespace>?" in step for step in plan)
+
+
+# The lease
+
+
+async def test_a_claim_says_what_to_do_and_counts(database: Database) -> None:
+    async with database.write() as session:
+        enqueue(session, "build", "a", payload={"x": [1, None]})
+    queue = TaskQueue(database, "me")
+    claim = await claimed(queue)
+    assert (claim.kind, claim.namespace, claim.payload) == ("build", "a", {"x": [1, None]})
+    assert (claim.attempts, claim.cancel_requested) == (1, False)
+    found = await row(database, claim.id)
+    assert (found.state, found.lease_owner) == (TaskState.RUNNING, "me")
+    assert found.lease_until is not None and found.claimed_at is not None
+    assert found.lease_until - found.claimed_at == 30
+
+
+async def test_renewing_tells_what_is_lost_and_what_is_cancelled(database: Database) -> None:
+    ids = await add(database, *[("a", 0)] * 4)
+    queue = TaskQueue(database, "me")
+    for _ in ids:
+        await claimed(queue)
+    kept, stolen, cancelled, ended = ids
+    await change(database, stolen, lease_owner="other")
+    await change(database, cancelled, cancel_requested=True)
+    await queue.finish(ended, TaskState.DONE)
+    await change(database, kept, lease_until=0.0)
+    assert await queue.renew(ids) == ({kept, cancelled}, {cancelled})
+    assert ((await row(database, kept)).lease_until or 0) > 1e9
+    assert await queue.renew([]) == (set(), set())
+
+
+async def test_only_the_owner_ends_a_task(database: Database) -> None:
+    [task_id] = await add(database, ("a", 0))
+    await claimed(TaskQueue(database, "me"))
+    other = TaskQueue(database, "other")
+    await other.finish(task_id, TaskState.DONE)
+    await other.release(task_id)
+    await other.retry(task_id, 0, "why")
+    assert (await row(database, task_id)).state == TaskState.RUNNING
+
+
+async def test_how_a_task_ended_is_recorded_once(database: Database) -> None:
+    [task_id] = await add(database, ("a", 0))
+    queue = TaskQueue(database, "me")
+    await claimed(queue)
+    await queue.finish(task_id, TaskState.FAILED, error="broken")
+    await queue.finish(task_id, TaskState.DONE, result={"x": 1})
+    found = await row(database, task_id)
+    assert (found.state, found.error, found.result) == (TaskState.FAILED, "broken", None)
+    assert found.ended_on is not None
+    assert found.lease_until is None
+
+
+async def test_a_released_task_is_as_if_it_had_not_been_claimed(database: Database) -> None:
+    [task_id] = await add(database, ("a", 0))
+    queue = TaskQueue(database, "me")
+    for _ in range(3):
+        assert (await claimed(queue)).attempts == 1
+        await queue.release(task_id)
+
+
+async def test_a_retried_task_waits(database: Database) -> None:
+    first, second = await add(database, ("a", 0), ("a", 0))
+    queue = TaskQueue(database, "me")
+    assert (await claimed(queue)).id == first
+    await queue.retry(first, 60, "later")
+    assert (await claimed(queue)).id == second
+    assert await queue.claim(["build"]) is None
+    delay_s = await queue.next_start(["build"])
+    assert delay_s is not None
+    assert 55 < delay_s <= 60
+    assert await queue.next_start(["delete"]) is None
+    await change(database, first, not_before=1.0)
+    again = await claimed(queue)
+    assert (again.id, again.attempts) == (first, 2)
+
+
+async def test_a_task_that_waits_does_not_hide_those_behind_it(database: Database) -> None:
+    waiting, ready = await add(database, ("a", 5), ("a", 0))
+    await change(database, waiting, not_before=1e12)
+    assert (await claimed(TaskQueue(database, "me"))).id == ready
+
+
+async def test_a_cancelled_task_that_went_back_to_the_queue_says_so(database: Database) -> None:
+    [task_id] = await add(database, ("a", 0))
+    queue = TaskQueue(database, "me")
+    await claimed(queue)
+    await change(database, task_id, cancel_requested=True)
+    await queue.release(task_id)
+    assert (await claimed(queue)).cancel_requested
+
+
+# After a crash
+
+
+async def test_the_tasks_of_a_dead_owner_are_taken_over(database: Database) -> None:
+    ids = await add(database, *[("a", 0)] * 5)
+    dead, queue = TaskQueue(database, "dead"), TaskQueue(database, "me")
+    for _ in ids[:3]:
+        await claimed(dead)
+    mine = await claimed(queue)
+    queued, cancelled, exhausted = ids[:3]
+    await change(database, cancelled, cancel_requested=True, attempts=9)
+    await change(database, exhausted, attempts=3)
+    await change(database, ids[0], lease_until=0.0)
+    async with database.write() as session:
+        await session.execute(update(Task).values(lease_until=0.0))
+
+    recovery = await queue.recover()
+
+    assert [claim.id for claim in recovery.queued] == [queued]
+    assert [claim.id for claim in recovery.canceled] == [cancelled]
+    assert [claim.id for claim in recovery.exhausted] == [exhausted]
+    states = {task_id: (await row(database, task_id)).state for task_id in ids}
+    assert states[queued] == TaskState.QUEUED
+    assert states[mine.id] == TaskState.RUNNING
+    assert states[ids[4]] == TaskState.QUEUED
+    # The owner ends these when what they were about is settled; until then they run.
+    assert states[cancelled] == states[exhausted] == TaskState.RUNNING
+    await queue.finish(cancelled, TaskState.CANCELED)
+    assert (await row(database, cancelled)).state == TaskState.CANCELED
+
+
+async def test_a_crash_in_the_recovery_loses_nothing(database: Database) -> None:
+    [task_id] = await add(database, ("a", 0))
+    await claimed(TaskQueue(database, "dead"))
+    await change(database, task_id, cancel_requested=True)
+    for owner in ("second", "third"):
+        async with database.write() as session:
+            await session.execute(update(Task).values(lease_until=0.0))
+        recovery = await TaskQueue(database, owner).recover()
+        assert [claim.id for claim in recovery.canceled] == [task_id]
+
+
+async def test_a_task_is_given_up_after_so_many_deaths(database: Database) -> None:
+    [task_id] = await add(database, ("a", 0))
+    for death in range(1, 4):
+        queue = TaskQueue(database, f"owner {death}", max_attempts=3)
+        assert (await claimed(queue)).attempts == death
+        async with database.write() as session:
+            await session.execute(update(Task).values(lease_until=0.0))
+        recovery = await TaskQueue(database, f"heir {death}", max_attempts=3).recover()
+        assert bool(recovery.exhausted) == (death == 3)
+    async with database.read() as session:
+        assert list(await session.scalars(select(Task.id))) == [task_id]
