@@ -121,7 +121,7 @@ c = get_config()
 # c.CondaStore.max_build_time = 14400
 
 # Bytes of a posted lockfile's text.
-# c.CondaStore.max_lockfile_bytes = 33554432
+# c.CondaStore.max_lockfile_bytes = 16777216
 
 # Bytes of a build's log; what comes after is left out, and the log says so.
 # c.CondaStore.max_log_bytes = 67108864

@@ -39,6 +39,8 @@ class BareEngine:
             pass_fds=(writing,),
             cwd=scratch,
             env=environment(scratch),
+            # As the daemon does: how nice a process is counts in its session first.
+            start_new_session=True,
         )
         os.close(writing)
         self._events: IO[bytes] = os.fdopen(reading, "rb")

@@ -10,6 +10,7 @@ from benchmarks.bare import Hand
 from benchmarks.measure import Table, seconds
 from benchmarks.scene import Scene, run
 from benchmarks.served import Daemon, build_seconds, running
+from condastore.engine.confine import limit
 
 TITLE = "Warm build of the reference environment, from POST to COMPLETED with the link moved"
 BASELINE = "the same solve and build jobs in engine processes started by hand, with a warm solver"
@@ -44,7 +45,15 @@ def measure(scene: Scene) -> Table:
 def _copy_seconds(daemon: Daemon, number: int) -> float:
     prefix = Path(os.readlink(daemon.link("reference")))
     copy = prefix.with_name(f"copy-{number}")
-    return seconds(partial(subprocess.run, ["cp", "-al", prefix, copy], check=True))
+    copying = partial(
+        subprocess.run,
+        ["cp", "-al", prefix, copy],
+        check=True,
+        # As nice as a build, which else would lose on a busy machine.
+        start_new_session=True,
+        preexec_fn=partial(limit, "build", None),
+    )
+    return seconds(copying)
 
 
 def _conda_seconds(scene: Scene) -> list[float]:

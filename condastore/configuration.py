@@ -232,7 +232,7 @@ class CondaStore(LoggingConfigurable):
 
     max_specification_bytes = Integer(MIB, help="Bytes of a specification's text.").tag(config=True)
 
-    max_lockfile_bytes = Integer(32 * MIB, help="Bytes of a posted lockfile's text.").tag(
+    max_lockfile_bytes = Integer(16 * MIB, help="Bytes of a posted lockfile's text.").tag(
         config=True
     )
 

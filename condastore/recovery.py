@@ -8,7 +8,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
 from condastore.build_rows import find_build, log_key, move_build, prefix_of, recorded_prefix
@@ -18,14 +19,16 @@ from condastore.errors import BuildError, CondaStoreError
 from condastore.pool import Pool
 from condastore.prefixes import Store
 from condastore.streams import LogHub
-from condastore.tables import Build, BuildArtifact, Environment
-from condastore.tasks import enqueue_once
+from condastore.tables import Build, BuildArtifact, Environment, Namespace, Task, TaskState
+from condastore.tasks import enqueue, enqueue_once
 
 logger = logging.getLogger(__name__)
 
 
 async def recover(database: Database, pool: Pool, store: Store, logs: LogHub) -> None:
-    """Leaves every build queued or ended, no half-built prefix, and every link right."""
+    """Leaves every build queued or ended, no half-built prefix, every link right, and nothing that
+    was deleted.
+    """
     taken = await pool.recover()
     if taken.queued or taken.canceled or taken.exhausted:
         logger.warning(
@@ -39,6 +42,7 @@ async def recover(database: Database, pool: Pool, store: Store, logs: LogHub) ->
     await asyncio.to_thread(_clear, store)
     await _store_logs(database, logs)
     async with database.write() as session:
+        await _resume_removals(session)
         if any(store.trash.iterdir()):
             await enqueue_once(session, "tidy")
 
@@ -58,6 +62,38 @@ async def _requeue_builds(database: Database, store: Store) -> None:
             # A store that moved to a longer path has no prefix of this build.
             with suppress(BuildError):
                 await asyncio.to_thread(store.discard, prefix_of(store, build))
+
+
+async def _resume_removals(session: AsyncSession) -> None:
+    """Queues again the removals that were given up: what is marked as deleted must go."""
+    waiting = select(Task).where(Task.state == TaskState.QUEUED, Task.kind.like("delete_%"))
+    tasks = (await session.scalars(waiting)).all()
+    removed = {(key, value) for task in tasks for key, value in task.payload.items()}
+    removed |= {("build_id", task.build_id) for task in tasks}
+    for namespace in await session.scalars(select(Namespace).where(_marked(Namespace))):
+        if ("namespace_id", namespace.id) not in removed:
+            payload = {"namespace_id": namespace.id}
+            enqueue(session, "delete_namespace", namespace.name, payload=payload)
+    environments = select(Environment, Namespace.name).join(Environment.namespace)
+    of_living = environments.where(_marked(Environment), ~_marked(Namespace))
+    for environment, name in await session.execute(of_living):
+        if ("environment_id", environment.id) not in removed:
+            payload = {"environment_id": environment.id}
+            enqueue(session, "delete_environment", name, payload=payload)
+    builds = (
+        select(Build.id, Namespace.name)
+        .join(Build.environment)
+        .join(Environment.namespace)
+        .where(_marked(Build), ~_marked(Environment))
+        .where(Build.build_artifacts.any(artifact_type=ArtifactType.DIRECTORY))
+    )
+    for build_id, name in await session.execute(builds):
+        if ("build_id", build_id) not in removed:
+            enqueue(session, "delete_build", name, build_id=build_id)
+
+
+def _marked(table: type[Build | Environment | Namespace]) -> ColumnElement[bool]:
+    return table.deleted_on.is_not(None)
 
 
 async def _repair_links(database: Database, store: Store) -> None:

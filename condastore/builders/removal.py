@@ -60,6 +60,8 @@ class Remover:
         await self._links.follow(build.environment_id)
         kept = set(self._defaults.build_artifacts_kept_on_deletion)
         freed = await self._remove_files(build, kept)
+        # Why a build failed is still worth knowing when its files are gone.
+        info = filter(None, (build.status_info, f"deleted; {freed} bytes came free"))
         async with self._database.write() as session:
             await session.execute(
                 delete(BuildArtifact).where(
@@ -69,7 +71,7 @@ class Remover:
             await session.execute(
                 update(Build)
                 .where(Build.id == build.id)
-                .values(size=0, status_info=f"deleted; {freed} bytes came free")
+                .values(size=0, status_info="\n".join(info))
             )
         return {"freed_bytes": freed}
 

@@ -25,10 +25,11 @@ def die_with_parent(parent: int | None) -> None:
 def limit(role: str, memory_bytes: int | None) -> None:
     """Sets niceness, no core dumps and the address space; `None` leaves the last as it is."""
     niceness = os.nice(_NICENESS.get(role, 0))
-    # A session of its own may be a scheduling group of its own, and niceness counts only within
-    # one: without this, four builds would keep the daemon waiting for a core.
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(niceness))
+    # A session may be a scheduling group of its own, and niceness counts only within one: without
+    # this, four builds would keep the daemon waiting for a core. It is for the whole session.
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(niceness))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory_bytes is None:
         return

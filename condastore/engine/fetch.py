@@ -6,8 +6,9 @@ import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from rattler.package_streaming import download_and_extract
+from rattler.package_streaming import PackageArchive, download_and_extract
 
 from condastore.engine.download import Archive, Downloader
 from condastore.engine.events import EngineError, Events
@@ -24,6 +25,7 @@ _CLAIM_RETRY_S = 0.05
 _WATCH_S = 0.5
 # Bytes on disk for each byte of an archive: itself, and its files, as measured on 164 packages.
 _EXPANSION = 5
+_SECTIONS: tuple[Literal["info", "pkg"], ...] = ("info", "pkg")
 
 
 async def fetch(
@@ -84,6 +86,7 @@ class _Fetcher:
             tree = self._workspace / archive.sha256
             await self._extract(archive, tree, record)
             await asyncio.to_thread(validate, tree, record, self._limits)
+            await _check_members(archive, record)
         record["sha256"] = archive.sha256
         write_origin(tree, {"md5": archive.md5, "sha256": archive.sha256, "size": archive.size})
         publish(tree, self._store.package(archive.sha256))
@@ -149,6 +152,19 @@ class _Progress:
 
     def _report(self) -> None:
         self._events.progress("fetch", self._done, self._packages, self._bytes, self._bytes_total)
+
+
+async def _check_members(archive: Archive, record: Record) -> None:
+    """Refuses a package with members that lead out of it, which extraction leaves out in silence.
+
+    It comes after the extraction, which has limits, since it reads the archive to its end.
+    """
+    opened = await PackageArchive.from_path(archive.path)
+    try:
+        for section in _SECTIONS:
+            await opened.list_files(section)
+    except OSError as error:
+        raise _explain_extraction(error, record) from None
 
 
 def _is_stored(store: PackageStore, record: Record) -> bool:

@@ -15,8 +15,8 @@ from condastore.service.pages import PageRequest
 E = TypeVar("E", bound=StrEnum)
 
 MAX_PAGE_SIZE = 100
-# JSON escapes can make a text six times as long.
-JSON_OVERHEAD = 6
+# Quotes and line breaks are two characters in JSON; that of a lockfile becomes a third longer.
+JSON_OVERHEAD = 2
 SMALL_BODY_BYTES = 64 * 1024
 # Enough for any id or offset; more would only be work to parse.
 _MAX_DIGITS = 20

@@ -37,7 +37,8 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self.token = ""
-        self.client = httpx.Client(timeout=30)
+        # The daemon closes idle connections after a while; ours are younger when used again.
+        self.client = httpx.Client(timeout=30, limits=httpx.Limits(keepalive_expiry=2))
 
     # The process
 

@@ -177,6 +177,8 @@ def test_a_package_that_does_not_exist(daemon: Daemon, channel: str) -> None:
 # Packages
 
 REFUSED = [
+    "absolute-member",
+    "dotdot-member",
     "dotdot-paths",
     "absolute-paths",
     "symlink-escape",
@@ -193,10 +195,8 @@ REFUSED = [
     "bomb",
 ]
 HARMLESS_IN_THE_END = [
-    "absolute-member",
     "activate-script",
     "device",
-    "dotdot-member",
     "fifo",
     "post-link",
     "setuid",
@@ -250,7 +250,7 @@ def test_a_download_that_breaks_off_is_told(daemon: Daemon, hostile_directory: P
 # Disk
 
 
-@pytest.mark.parametrize("point", ["build.begun", "phase.link", "build.installed", "build.stored"])
+@pytest.mark.parametrize("point", ["build.begun", "build.installed", "build.stored"])
 def test_no_space_in_the_daemon(tmp_path: Path, tiny: str, point: str) -> None:
     with running(tmp_path / "data", CONDASTORE_FAULT=f"{point}:1:raise:ENOSPC") as daemon:
         found = reason(daemon, daemon.submit(specification(tiny, "harmless")))
@@ -305,18 +305,31 @@ def test_a_disk_that_is_really_full(tmp_path: Path, tiny: str) -> None:
 # Engines
 
 
-def tool(directory: Path, *commands: str) -> str:
-    """Makes a stand-in for conda; returns the option that names it."""
-    path = directory / "conda"
-    path.write_text("\n".join(["#!/bin/sh", *commands, ""]))
-    path.chmod(0o755)
-    return f"--CondaStore.conda_command={path}"
+class Tool:
+    """A stand-in for conda that does what a test tells it, and the daemon that uses it."""
+
+    def __init__(self, path: Path, daemon: Daemon) -> None:
+        self._path = path
+        self.daemon = daemon
+
+    def does(self, *commands: str) -> None:
+        self._path.write_text("\n".join(["#!/bin/sh", *commands, ""]))
+        self._path.chmod(0o755)
 
 
-def test_an_engine_that_is_missing(tmp_path: Path, tiny: str) -> None:
-    with running(tmp_path / "data", "--CondaStore.conda_command=no-such-tool") as daemon:
-        found = reason(daemon, daemon.submit(specification(tiny, "harmless")))
-        assert "conda_command 'no-such-tool' was not found" in found
+@pytest.fixture(scope="module")
+def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tool]:
+    directory = tmp_path_factory.mktemp("tool")
+    options = [f"conda_command={directory / 'conda'}", "max_build_time=3"]
+    arguments = [f"--CondaStore.{option}" for option in options]
+    with running(directory / "data", *arguments) as found:
+        yield Tool(directory / "conda", found)
+
+
+def test_an_engine_that_is_missing(tool: Tool, tiny: str) -> None:
+    found = reason(tool.daemon, tool.daemon.submit(specification(tiny, "harmless")))
+    assert "conda' was not found" in found
+    assert "conda_command" in found
 
 
 @pytest.mark.parametrize(
@@ -326,33 +339,22 @@ def test_an_engine_that_is_missing(tmp_path: Path, tiny: str) -> None:
         (["echo oh dear >&2", "exit 3"], "oh dear"),
         (["echo '{}'"], "conda"),
         (["exec yes"], "printed more than 64 MiB"),
+        (["exec yes >&2"], "it took longer than 3 s"),
     ],
-    ids=["crashes", "fails", "answers-nothing", "gigabyte"],
+    ids=["crashes", "fails", "answers-nothing", "prints-without-end", "complains-without-end"],
 )
 def test_an_engine_that_misbehaves(
-    tmp_path: Path, tiny: str, commands: list[str], expected: str
+    tool: Tool, tiny: str, commands: list[str], expected: str
 ) -> None:
-    with running(tmp_path / "data", tool(tmp_path, *commands)) as daemon:
-        build_id = daemon.submit(specification(tiny, "harmless"))
-        assert expected in reason(daemon, build_id)
-        assert len(daemon.log(build_id)) < 4 * MEBIBYTE
+    tool.does(*commands)
+    build_id = tool.daemon.submit(specification(tiny, "harmless"))
+    assert expected in reason(tool.daemon, build_id)
+    assert len(tool.daemon.log(build_id)) < 32 * MEBIBYTE
 
 
-def test_an_engine_that_never_stops_talking(tmp_path: Path, tiny: str) -> None:
-    talks = tool(tmp_path, "exec yes >&2")
-    with running(tmp_path / "data", talks, "--CondaStore.max_build_time=3") as daemon:
-        build_id = daemon.submit(specification(tiny, "harmless"))
-        assert "it took longer than 3 s" in reason(daemon, build_id)
-        assert len(daemon.log(build_id)) < 32 * MEBIBYTE
-        eventually(lambda: not daemon.processes(), what=daemon.processes)
-
-
-def test_deadlines(tmp_path: Path, server: ChannelServer) -> None:
+def test_a_solve_that_takes_too_long(tmp_path: Path, server: ChannelServer) -> None:
     server.faults["*repodata*"] = Fault(delay=30)
-    with running(tmp_path / "build", "--CondaStore.max_build_time=1") as daemon:
-        found = reason(daemon, daemon.submit(specification(server.url, "python")))
-        assert found == "it took longer than 1 s"
-    with running(tmp_path / "solve", "--CondaStore.conda_max_solve_time=1") as daemon:
+    with running(tmp_path / "data", "--CondaStore.conda_max_solve_time=1") as daemon:
         found = reason(daemon, daemon.submit(specification(server.url, "python")))
         assert "1 s" in found
 

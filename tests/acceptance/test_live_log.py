@@ -252,6 +252,18 @@ def test_pages_of_other_sites_get_no_websocket(shared_daemon: Daemon, tiny: str)
         assert frames(own)[-1]["status"] == "COMPLETED"
 
 
+def test_a_name_that_leads_here_is_not_enough_for_a_websocket(shared_daemon: Daemon) -> None:
+    host, port = shared_daemon.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as rebound:
+        rebound.sendall(
+            b"GET /api/v1/build/1/logs/ws HTTP/1.1\r\n"
+            b"Host: evil.example\r\nOrigin: http://evil.example\r\n"
+            b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert rebound.recv(64).split()[1] in (b"400", b"403")
+
+
 def test_a_websocket_to_what_is_not_there_says_so(shared_daemon: Daemon) -> None:
     for build_id, message in ((10**9, "build id does not exist"), (-5, "build id does not exist")):
         with (

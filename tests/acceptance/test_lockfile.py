@@ -117,8 +117,9 @@ def disk_usage(daemon: Daemon, name: str) -> int:
 
 
 def test_pip_packages_are_locked_with_their_hashes(
-    daemon: Daemon, channel: str, wheels: Path, index: str
+    shared_daemon: Daemon, channel: str, wheels: Path, index: str
 ) -> None:
+    daemon = shared_daemon
     wanted = {
         "name": "piped",
         "channels": [channel],
@@ -145,16 +146,17 @@ def test_pip_packages_are_locked_with_their_hashes(
 
     # Something newer does not change what is locked.
     add_wheel(wheels, "beta", "3.0")
-    copy = post_lockfile(daemon, text, "copy")
+    copy = post_lockfile(daemon, text, "piped-again")
     daemon.completed(copy)
     assert text_of(daemon, copy) == text
-    assert output(daemon, "copy", "import beta; print(beta.__version__)") == "2.0"
+    assert output(daemon, "piped-again", "import beta; print(beta.__version__)") == "2.0"
 
 
 def test_a_package_that_changed_since_it_was_locked_is_refused(
-    daemon: Daemon, server: ChannelServer
+    shared_daemon: Daemon, server: ChannelServer
 ) -> None:
-    wanted = {"name": "original", "channels": [server.url], "dependencies": ["python_abi"]}
+    daemon = shared_daemon
+    wanted = {"name": "unchanged", "channels": [server.url], "dependencies": ["python_abi"]}
     original = daemon.submit(wanted)
     daemon.completed(original)
     locked = json.loads(text_of(daemon, original))
