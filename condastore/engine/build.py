@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from condastore.engine import external, pip
 from condastore.engine.bytecode import add_bytecode
 from condastore.engine.events import EngineError, Events
 from condastore.engine.fetch import fetch
@@ -36,10 +35,15 @@ def _build(job: BuildJob, prefix: Path, events: Events) -> None:
         if job["engine"] == "rattler":
             records, entries = asyncio.run(_assemble(job, prefix, store, scratch, events))
         else:
+            # These two are imported where they are used: most builds need neither.
+            from condastore.engine import external
+
             external.link(dict(job), events)
             records, entries = job["records"], []
         pip_packages = {}
         if job["pip"] or job["pip_locked"]:
+            from condastore.engine import pip
+
             pip_packages = pip.resolve_and_install(dict(job), prefix, events)
         events.phase("permissions")
         size = settle(prefix, job["permissions"], job["uid"], job["gid"])
