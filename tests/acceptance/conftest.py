@@ -1,5 +1,6 @@
 """Daemons and channels for the acceptance tests."""
 
+import http.server
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from devtools.localchannel.hostile import write_hostile
 from devtools.localchannel.server import ChannelServer, serve
 from tests.acceptance.harness import Daemon, running
+from tests.wheels import add_wheel, served, write_index
 
 
 @pytest.fixture
@@ -49,3 +51,22 @@ def server(small_channel: Path) -> Iterator[ChannelServer]:
     """The small channel over HTTP, for faults on demand."""
     with serve(small_channel) as found:
         yield found
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """A folder that, served over HTTP, is a package index below `simple/`."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    add_wheel(folder, "alpha", "1.0", ["beta>=1"])
+    add_wheel(folder, "beta", "1.0")
+    add_wheel(folder, "beta", "2.0")
+    write_index(folder)
+    return folder
+
+
+@pytest.fixture
+def index(wheels: Path) -> Iterator[str]:
+    """The URL of the index."""
+    with served(wheels, http.server.SimpleHTTPRequestHandler) as url:
+        yield f"{url}/simple"

@@ -27,7 +27,7 @@ from tests.acceptance.harness import (
 )
 
 SOURCES = Path(condastore.__file__).parent
-PHASES = ["solve", "fetch", "link", "bytecode", "permissions", "export"]
+PHASES = ["solve", "fetch", "link", "bytecode", "pip", "permissions", "export"]
 
 
 def fault_points() -> list[str]:
@@ -103,10 +103,14 @@ def assert_finished(daemon: Daemon, build_id: int) -> None:
 
 
 @pytest.mark.parametrize("point", OF_BUILDS)
-def test_a_build_survives_a_kill_at(tmp_path: Path, channel: str, tiny: str, point: str) -> None:
+def test_a_build_survives_a_kill_at(
+    tmp_path: Path, channel: str, tiny: str, index: str, point: str
+) -> None:
     # Python where its files matter; where not, a package that is built in a moment.
-    with_python = point in ("phase.link", "phase.bytecode")
+    with_python = point in ("phase.link", "phase.bytecode", "phase.pip")
     wanted = specification(channel) if with_python else specification(tiny, "harmless")
+    if point == "phase.pip":
+        wanted["dependencies"] = ["python", {"pip": ["alpha", f"--index-url {index}"]}]
     with stopped(tmp_path / "data") as daemon:
         daemon.start(CONDASTORE_FAULT=f"{point}:1:kill")
         build_id = daemon.submit(wanted)

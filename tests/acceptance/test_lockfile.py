@@ -1,42 +1,14 @@
 """Lockfiles: what was locked is what is built, again and again, byte for byte."""
 
 import hashlib
-import http.server
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from devtools.localchannel.server import ChannelServer
 from tests.acceptance.harness import Daemon
-from tests.engine.test_pip import add_wheel, served
-
-
-@pytest.fixture
-def wheels(tmp_path: Path) -> Path:
-    """A folder that, served over HTTP, is a package index below `simple/`."""
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    add_wheel(folder, "alpha", "1.0", ["beta>=1"])
-    add_wheel(folder, "beta", "1.0")
-    add_wheel(folder, "beta", "2.0")
-    for file in sorted(folder.glob("*.whl")):
-        page = folder / "simple" / file.name.split("-")[0] / "index.html"
-        page.parent.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        with page.open("a") as html:
-            html.write(f'<a href="/{file.name}#sha256={digest}">{file.name}</a>\n')
-    return folder
-
-
-@pytest.fixture
-def index(wheels: Path) -> Iterator[str]:
-    """The URL of the index."""
-    with served(wheels, http.server.SimpleHTTPRequestHandler) as url:
-        yield f"{url}/simple"
+from tests.wheels import add_wheel
 
 
 def text_of(daemon: Daemon, build_id: int) -> str:

@@ -1,19 +1,14 @@
 """pip packages beside conda's: real uv, a real interpreter, and an index made on the spot."""
 
 import base64
-import contextlib
-import functools
 import hashlib
 import http.server
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
-import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +19,7 @@ from condastore.engine.events import EngineError, Events
 from condastore.engine.pip import resolve_and_install
 from condastore.engine.pip.lock import read_pylock
 from condastore.engine.pip.sources import read_sources
+from tests.wheels import add_sdist, add_wheel, served, write_index
 
 HERE = str(rattler.Subdir.current())
 USER, PASSWORD, TOKEN = "someone", "correct horse", "tk-12345"
@@ -45,12 +41,7 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_wheel(folder, "both", "1.0", tag="cp311-cp311-macosx_11_0_arm64")
     add_wheel(folder, "elsewhere", "1.0", tag="cp311-cp311-win_amd64")
     add_sdist(folder, "raw", "1.0")
-    for file in sorted(folder.glob("*-*")):
-        page = folder / "simple" / file.name.split("-")[0].replace("_", "-") / "index.html"
-        page.parent.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        with page.open("a") as html:
-            html.write(f'<a href="/{file.name}#sha256={digest}">{file.name}</a>\n')
+    write_index(folder)
     return folder
 
 
@@ -412,59 +403,6 @@ def locked_entry(wheelhouse: Path, index: str, name: str) -> dict[str, Any]:
         "url": f"{index.removesuffix('/simple')}/{wheel.name}",
         "hash": {"sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()},
     }
-
-
-def add_wheel(
-    folder: Path,
-    name: str,
-    version: str,
-    requires: Sequence[str] = (),
-    tag: str = "py3-none-any",
-) -> Path:
-    """Makes a wheel with one module of the same name."""
-    module = name.replace(".", "_").lower()
-    info = f"{module}-{version}.dist-info"
-    requirements = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
-    texts = {
-        f"{module}/__init__.py": f"__version__ = {version!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        + requirements,
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
-    }
-    record = "".join(f"{path},{record_hash(text)},{len(text)}\n" for path, text in texts.items())
-    wheel = folder / f"{module}-{version}-{tag}.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, text in {**texts, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
-            archive.writestr(path, text)
-    return wheel
-
-
-def record_hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def add_sdist(folder: Path, name: str, version: str) -> None:
-    """Makes a source distribution; it would fail to build."""
-    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
-    with tarfile.open(folder / f"{name}-{version}.tar.gz", "w:gz") as archive:
-        member = tarfile.TarInfo(f"{name}-{version}/PKG-INFO")
-        member.size = len(text)
-        archive.addfile(member, io.BytesIO(text))
-
-
-@contextlib.contextmanager
-def served(folder: Path, handler: type[http.server.SimpleHTTPRequestHandler]) -> Iterator[str]:
-    """Serves a folder on a free port of this machine."""
-    factory = functools.partial(handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), factory) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 class PrivateHandler(http.server.SimpleHTTPRequestHandler):
