@@ -72,13 +72,14 @@ c = get_config()
 # Dependencies that are added to specifications that lack them.
 # c.CondaStore.conda_included_packages = []
 
-# Channels whose packages can be searched.
+# Channels whose packages can be searched; nothing uses it yet.
 # c.CondaStore.conda_indexed_channels = ['main', 'conda-forge', 'https://repo.anaconda.com/pkgs/main']
 
 # Seconds that one solve may take.
 # c.CondaStore.conda_max_solve_time = 300
 
-# Platforms of which channels are indexed. Default: the server's own and `noarch`.
+# Platforms of which channels are indexed; nothing uses it yet. Default: the server's own and
+# `noarch`.
 # c.CondaStore.conda_platforms = ...
 
 # Package names that every specification must contain.
@@ -111,7 +112,7 @@ c = get_config()
 # store_directory, namespace, name.
 # c.CondaStore.environment_directory = '{store_directory}/{namespace}/envs/{name}'
 
-# Namespace of environments that come from watched files.
+# Namespace of environments that come from watched files; nothing uses it yet.
 # c.CondaStore.filesystem_namespace = 'filesystem'
 
 # Bytes of address space that a build's child process may use.

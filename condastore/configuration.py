@@ -112,7 +112,8 @@ class CondaStore(LoggingConfigurable):
 
     conda_platforms = List(
         Unicode(),
-        help="Platforms of which channels are indexed. Default: the server's own and `noarch`.",
+        help="""Platforms of which channels are indexed; nothing uses it yet. Default: the server's
+        own and `noarch`.""",
     ).tag(config=True)
 
     conda_channel_alias = Unicode(
@@ -130,7 +131,7 @@ class CondaStore(LoggingConfigurable):
     conda_indexed_channels = List(
         Unicode(),
         ["main", "conda-forge", "https://repo.anaconda.com/pkgs/main"],
-        help="Channels whose packages can be searched.",
+        help="Channels whose packages can be searched; nothing uses it yet.",
     ).tag(config=True)
 
     conda_default_packages = List(
@@ -198,7 +199,8 @@ class CondaStore(LoggingConfigurable):
     )
 
     filesystem_namespace = Unicode(
-        "filesystem", help="Namespace of environments that come from watched files."
+        "filesystem",
+        help="Namespace of environments that come from watched files; nothing uses it yet.",
     ).tag(config=True)
 
     default_uid = Integer(

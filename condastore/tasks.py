@@ -18,7 +18,6 @@ from condastore.database import Database, epoch
 from condastore.tables import Task, TaskState, utcnow
 
 LEASE_S = 30.0
-ENDED = (TaskState.DONE, TaskState.FAILED, TaskState.CANCELED)
 
 
 @dataclass(frozen=True)
