@@ -8,20 +8,40 @@ c = get_config()
 #-------------------------------------------------------------------------------------------------
 # CondaStoreServer: Serve condastore: build, version and share conda environments.
 
-# Address to listen on. Only loopback, until condastore has users and permissions.
+# Address to listen on; 0.0.0.0 for all of this machine's.
 # c.CondaStoreServer.address = '127.0.0.1'
+
+# Names that requests may be for. Default: on a loopback address localhost, 127.0.0.1 and ::1,
+# else any.
+# c.CondaStoreServer.allowed_hosts = ...
+
+# How people sign in: a class or its import path, such as `condastore.auth.PAMAuthentication`.
+# c.CondaStoreServer.authentication_class = 'condastore.auth.TokenAuthentication'
 
 # Configuration file, in Python.
 # c.CondaStoreServer.config_file = ''
 
+# Regular expression of such origins. The default is conda-store's, which its JupyterLab extension
+# needs; the cookie is not sent from other sites.
+# c.CondaStoreServer.cors_allow_origin_regex = '.*'
+
+# Origins whose pages may read answers (CORS).
+# c.CondaStoreServer.cors_allow_origins = []
+
 # Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.
 # c.CondaStoreServer.log_level = 20
+
+# Rows of a page of a list.
+# c.CondaStoreServer.max_page_size = 100
 
 # Port to listen on; 0 takes a free one.
 # c.CondaStoreServer.port = 8080
 
 # Print the admin token at start.
 # c.CondaStoreServer.print_token = True
+
+# Values for the templates of the pages: `banner` is shown above the login form.
+# c.CondaStoreServer.template_vars = {}
 
 # Path that all URLs begin with.
 # c.CondaStoreServer.url_prefix = '/'
@@ -203,12 +223,148 @@ c = get_config()
 #-------------------------------------------------------------------------------------------------
 # AuthenticationBackend: How callers prove who they are.
 
+# Algorithm that tokens are signed with.
+# c.AuthenticationBackend.jwt_algorithm = 'HS256'
+
+# Tokens that work besides those that are given out: a dictionary of the token's text to
+# `{"primary_namespace": name, "role_bindings": {pattern: [role, ...]}}`.
+# c.AuthenticationBackend.predefined_tokens = {}
+
 # Secret that tokens are made from. Default: 32 random bytes, made once and kept in
 # `{data_directory}/secret`.
 # c.AuthenticationBackend.secret = ...
+
+#-------------------------------------------------------------------------------------------------
+# RBACAuthorizationBackend: Who may do what: roles, and where everybody has which.
+
+# Roles of everybody who has signed in, by arn pattern.
+# c.RBACAuthorizationBackend.authenticated_role_bindings = {'default/*': ['viewer'], 'filesystem/*': ['viewer']}
+
+# Permissions of each role; docs/security.md lists them.
+# c.RBACAuthorizationBackend.role_mappings = {'viewer': ['environment::read', 'namespace-role-mapping::read', 'namespace::read'], 'editor': ['build::cancel', 'environment::read', 'environment::solve', 'environment::update', 'environment:create', 'namespace-role-mapping::read', 'namespace::read', 'setting::read'], 'admin': ['build::cancel', 'build::delete', 'environment::delete', 'environment::read', 'environment::solve', 'environment::update', 'environment:create', 'namespace-role-mapping::create', 'namespace-role-mapping::delete', 'namespace-role-mapping::read', 'namespace-role-mapping::update', 'namespace::create', 'namespace::delete', 'namespace::read', 'namespace::update', 'setting::read', 'setting::update']}
+
+# Which role mappings of namespaces count: 1, what `PUT /namespace/NAME/` gives to the users whose
+# primary namespace is NAME; or 2, to whom `POST /namespace/NAME/role` opens NAME.
+# c.RBACAuthorizationBackend.role_mappings_version = 1
+
+# Roles of whoever has not signed in, by arn pattern.
+# c.RBACAuthorizationBackend.unauthenticated_role_bindings = {'default/*': ['viewer']}
+
+#-------------------------------------------------------------------------------------------------
+# Authentication: What all login back ends share.
+
+# Users that are administrators.
+# c.Authentication.admin_users = []
+
+# Domain of the cookie. Default: the host of the request.
+# c.Authentication.cookie_domain = ...
+
+# Name of the cookie with the token.
+# c.Authentication.cookie_name = 'conda-store-auth'
+
+# Text for the login page, as HTML that is trusted.
+# c.Authentication.login_html = ''
+
+# Seconds for which somebody stays signed in.
+# c.Authentication.login_lifetime = 86400
+
+# Roles of everybody who signs in, by arn pattern; `{username}` is the user's name.
+# c.Authentication.user_role_bindings = {'{username}/*': ['admin']}
+
+#-------------------------------------------------------------------------------------------------
+# TokenAuthentication: Signing in with the admin token, which the daemon prints at its start, as
+# the password.
+
+# Roles of whoever has the admin token, by arn pattern; `{username}` is his name.
+# c.TokenAuthentication.user_role_bindings = {'*/*': ['admin']}
+
+#-------------------------------------------------------------------------------------------------
+# DummyAuthentication: One password for everybody, who all are administrators: for tests and
+# demonstrations.
+
+# The password, which has no default; an empty one lets everybody in.
+# c.DummyAuthentication.password = None
+
+# Roles of everybody who signs in, by arn pattern; `{username}` is the user's name.
+# c.DummyAuthentication.user_role_bindings = {'*/*': ['admin']}
 
 #-------------------------------------------------------------------------------------------------
 # LocalStorage: Keeps artifacts in a directory.
 
 # Directory of the artifacts. Default: `{CondaStore.data_directory}/storage`.
 # c.LocalStorage.storage_path = ...
+
+#-------------------------------------------------------------------------------------------------
+# PAMAuthentication: Signing in as a user of the workstation; the primary namespace is the user's
+# name.
+
+# Groups of the system whose members are administrators.
+# c.PAMAuthentication.admin_groups = []
+
+# Let root sign in.
+# c.PAMAuthentication.allow_root = False
+
+# Groups of the system whose members may sign in; empty for everybody.
+# c.PAMAuthentication.allowed_groups = []
+
+# Roles of the members of the system's groups: a dictionary of the group's name to `{pattern:
+# [role, ...]}`.
+# c.PAMAuthentication.group_role_bindings = {}
+
+# PAM service that checks the password.
+# c.PAMAuthentication.service = 'login'
+
+# Seconds that PAM may take.
+# c.PAMAuthentication.timeout = 30
+
+#-------------------------------------------------------------------------------------------------
+# GenericOAuthAuthentication: Signing in at a provider that speaks OAuth 2 or OpenID Connect.
+
+# Scopes to ask for, such as `openid profile`; empty asks for none.
+# c.GenericOAuthAuthentication.access_scope = ''
+
+# Where a code is exchanged for an access token.
+# c.GenericOAuthAuthentication.access_token_url = ''
+
+# The provider's page to sign in at.
+# c.GenericOAuthAuthentication.authorize_url = ''
+
+# Name of this server at the provider.
+# c.GenericOAuthAuthentication.client_id = ''
+
+# Secret of this server at the provider.
+# c.GenericOAuthAuthentication.client_secret = ''
+
+# Issuer of id tokens (OpenID Connect); needs `jwks_url`.
+# c.GenericOAuthAuthentication.issuer = ''
+
+# Where the provider publishes its keys. If it is set, an id token is demanded and checked.
+# c.GenericOAuthAuthentication.jwks_url = ''
+
+# URL that the provider sends back to, or a function that makes it of the request. Default:
+# `/oauth_callback/` of this server.
+# c.GenericOAuthAuthentication.oauth_callback_url = ...
+
+# Check the provider's certificate.
+# c.GenericOAuthAuthentication.tls_verify = True
+
+# Key of the user's name in that data.
+# c.GenericOAuthAuthentication.user_data_key = ''
+
+# Where the user's data is read with the access token.
+# c.GenericOAuthAuthentication.user_data_url = ''
+
+#-------------------------------------------------------------------------------------------------
+# GithubOAuthAuthentication: Signing in with an account of GitHub.
+
+# URL of GitHub's API.
+# c.GithubOAuthAuthentication.github_api = 'https://api.github.com'
+
+# URL of GitHub.
+# c.GithubOAuthAuthentication.github_url = 'https://github.com'
+
+#-------------------------------------------------------------------------------------------------
+# JupyterHubOAuthAuthentication: Signing in with an account of a JupyterHub.
+
+# URL of the JupyterHub, without `/hub/`.
+# c.JupyterHubOAuthAuthentication.jupyterhub_url = ''

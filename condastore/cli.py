@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from traitlets import TraitError
+from traitlets.config import Configurable
 
 from condastore import __version__
 from condastore.auth import AdminToken, keep_secret
@@ -38,10 +39,23 @@ def serve(arguments: Sequence[str]) -> int:
 def config(arguments: Sequence[str]) -> int:
     """Prints the configuration file."""
     del arguments
+    sys.stdout.write(configuration_file(configurable_classes()))
+    return 0
+
+
+def configurable_classes() -> list[type[Configurable]]:
+    """Returns all classes that have settings, those as well that a daemon imports if it must."""
+    from condastore.auth import oauth, pam
     from condastore.daemon import CondaStoreServer
 
-    sys.stdout.write(configuration_file((CondaStoreServer, *CondaStoreServer.classes)))
-    return 0
+    return [
+        CondaStoreServer,
+        *CondaStoreServer.classes,
+        pam.PAMAuthentication,
+        oauth.GenericOAuthAuthentication,
+        oauth.GithubOAuthAuthentication,
+        oauth.JupyterHubOAuthAuthentication,
+    ]
 
 
 def token(arguments: Sequence[str]) -> int:

@@ -11,9 +11,10 @@ from typing import Any
 
 import traitlets
 from platformdirs import user_data_path
-from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Dict, Enum, Float, Integer, List, TraitError, Unicode, default, validate
 from traitlets.config import LoggingConfigurable
 
+from condastore.access import DEFAULT_ROLES
 from condastore.builds import ArtifactType
 
 MIB = 1024**2
@@ -354,4 +355,49 @@ class AuthenticationBackend(LoggingConfigurable):
     secret = Unicode(
         help="""Secret that tokens are made from. Default: 32 random bytes, made once and kept in
         `{data_directory}/secret`.""",
+    ).tag(config=True)
+
+    jwt_algorithm = Enum(
+        ["HS256", "HS384", "HS512"], "HS256", help="Algorithm that tokens are signed with."
+    ).tag(config=True)
+
+    predefined_tokens = Dict(
+        help="""Tokens that work besides those that are given out: a dictionary of the token's text
+        to `{"primary_namespace": name, "role_bindings": {pattern: [role, ...]}}`.""",
+    ).tag(config=True)
+
+    @validate("predefined_tokens")
+    def _entries(self, proposal: Any) -> dict[str, Any]:
+        tokens: dict[str, Any] = proposal["value"]
+        if not all(isinstance(entry, dict) for entry in tokens.values()):
+            raise TraitError(
+                "AuthenticationBackend.predefined_tokens: each value must be a dictionary with "
+                "primary_namespace and role_bindings"
+            )
+        return tokens
+
+
+class RBACAuthorizationBackend(LoggingConfigurable):
+    """Who may do what: roles, and where everybody has which."""
+
+    role_mappings = Dict(
+        DEFAULT_ROLES,
+        help="Permissions of each role; docs/security.md lists them.",
+    ).tag(config=True)
+
+    role_mappings_version = Enum(
+        [1, 2],
+        1,
+        help="""Which role mappings of namespaces count: 1, what `PUT /namespace/NAME/` gives to the
+        users whose primary namespace is NAME; or 2, to whom `POST /namespace/NAME/role` opens
+        NAME.""",
+    ).tag(config=True)
+
+    unauthenticated_role_bindings = Dict(
+        {"default/*": ["viewer"]}, help="Roles of whoever has not signed in, by arn pattern."
+    ).tag(config=True)
+
+    authenticated_role_bindings = Dict(
+        {"default/*": ["viewer"], "filesystem/*": ["viewer"]},
+        help="Roles of everybody who has signed in, by arn pattern.",
     ).tag(config=True)

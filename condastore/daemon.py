@@ -14,19 +14,37 @@ from typing import Any, cast
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config as HypercornConfig
-from traitlets import Bool, Integer, Unicode, validate
-from traitlets.config import Application, Config, catch_config_error
+from starlette.applications import Starlette
+from traitlets import Bool, Dict, Integer, List, Type, Unicode, validate
+from traitlets.config import Application, Config, Configurable, catch_config_error
 
 from condastore import __version__
-from condastore.auth import AdminToken, keep_secret
+from condastore.access import AccessPolicy
+from condastore.auth import (
+    AdminToken,
+    Authentication,
+    DummyAuthentication,
+    Identities,
+    TokenAuthentication,
+    TokenSigner,
+    derived,
+    keep_secret,
+)
 from condastore.builders.links import Links
 from condastore.builders.pipeline import Builder
 from condastore.builders.removal import Remover, sweep_packages
 from condastore.builders.solver import SolverPool
-from condastore.configuration import AuthenticationBackend, CondaStore, CondaStoreWorker
+from condastore.builders.solves import Solves
+from condastore.configuration import (
+    AuthenticationBackend,
+    CondaStore,
+    CondaStoreWorker,
+    RBACAuthorizationBackend,
+)
 from condastore.database import Database
-from condastore.errors import ConfigurationError
-from condastore.http.app import create_app
+from condastore.errors import ConfigurationError, InvalidInput
+from condastore.http.app import WebOptions, create_app
+from condastore.http.security import LOOPBACK_HOSTS
 from condastore.locks import DirectoryLock
 from condastore.pool import Pool, Work
 from condastore.prefixes import Store
@@ -39,6 +57,7 @@ from condastore.tasks import TaskQueue
 
 HTTP_GRACE_S = 3.0
 BACKLOG = 128
+LOGINS: list[type[Configurable]] = [Authentication, TokenAuthentication, DummyAuthentication]
 
 
 class CondaStoreServer(Application):
@@ -48,7 +67,14 @@ class CondaStoreServer(Application):
     version = __version__
     raise_config_file_errors = True
     description = __doc__ or ""
-    classes = [CondaStore, CondaStoreWorker, AuthenticationBackend, LocalStorage]
+    classes = [
+        CondaStore,
+        CondaStoreWorker,
+        AuthenticationBackend,
+        RBACAuthorizationBackend,
+        *LOGINS,
+        LocalStorage,
+    ]
     aliases = {
         "config": "CondaStoreServer.config_file",
         "port": "CondaStoreServer.port",
@@ -59,8 +85,7 @@ class CondaStoreServer(Application):
 
     address = Unicode(
         "127.0.0.1",
-        help="""Address to listen on. Only loopback, until condastore has users and
-        permissions.""",
+        help="Address to listen on; 0.0.0.0 for all of this machine's.",
     ).tag(config=True)
 
     port = Integer(8080, min=0, max=65535, help="Port to listen on; 0 takes a free one.").tag(
@@ -77,6 +102,38 @@ class CondaStoreServer(Application):
     ).tag(config=True)
 
     print_token = Bool(True, help="Print the admin token at start.").tag(config=True)
+
+    authentication_class = Type(
+        "condastore.auth.TokenAuthentication",
+        klass="condastore.auth.Authentication",
+        help="""How people sign in: a class or its import path, such as
+        `condastore.auth.PAMAuthentication`.""",
+    ).tag(config=True)
+
+    allowed_hosts = List(
+        Unicode(),
+        help="""Names that requests may be for. Default: on a loopback address localhost,
+        127.0.0.1 and ::1, else any.""",
+    ).tag(config=True)
+
+    max_page_size = Integer(100, min=1, max=10_000, help="Rows of a page of a list.").tag(
+        config=True
+    )
+
+    template_vars = Dict(
+        help="Values for the templates of the pages: `banner` is shown above the login form."
+    ).tag(config=True)
+
+    cors_allow_origins = List(Unicode(), help="Origins whose pages may read answers (CORS).").tag(
+        config=True
+    )
+
+    cors_allow_origin_regex = Unicode(
+        ".*",
+        allow_none=True,
+        help="""Regular expression of such origins. The default is conda-store's, which its
+        JupyterLab extension needs; the cookie is not sent from other sites.""",
+    ).tag(config=True)
 
     @validate("url_prefix")
     def _slash(self, proposal: Any) -> str:
@@ -133,14 +190,17 @@ class Daemon:
             stack.push_async_callback(database.close)
             await database.open()
             self._handle_signals()
-            token = AdminToken(self._secret())
-            parts = self._parts(database, stack)
+            secret = self._secret()
+            token = AdminToken(secret)
+            authentication = self._authentication(token)
+            parts = self._parts(database, self._identities(database, secret, token), stack)
             await parts.storage.open()
             await recover(database, parts.pool, self._store, parts.logs)
             self._announce(listener, token)
-            await self._serve(parts, listener, token)
+            web = create_app(parts, authentication, self._web_options(secret))
+            await self._serve(parts, listener, web)
 
-    def _parts(self, database: Database, stack: AsyncExitStack) -> Parts:
+    def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
         defaults = configured(self._config)
         storage = self._storage()
         logs = LogHub(self._data / "logs", storage, self._config.max_log_bytes)
@@ -159,11 +219,56 @@ class Daemon:
             works(builder, remover, self._config.max_build_time),
             {"builds": self._worker.concurrency or 1, "housekeeping": 1},
         )
-        return Parts(self._config, defaults, database, pool, logs, storage, self._store)
+        solves = Solves(self._config, database, self._store, solvers)
+        return Parts(
+            self._config, defaults, database, pool, logs, storage, self._store, identities, solves
+        )
 
-    async def _serve(self, parts: Parts, listener: socket.socket, token: AdminToken) -> None:
+    def _identities(self, database: Database, secret: str, token: AdminToken) -> Identities:
+        backend = AuthenticationBackend(parent=self._app)
+        rules = RBACAuthorizationBackend(parent=self._app)
+        try:
+            policy = AccessPolicy.of(
+                rules.role_mappings,
+                rules.unauthenticated_role_bindings,
+                rules.authenticated_role_bindings,
+            )
+            return Identities(
+                database,
+                policy,
+                TokenSigner(derived(secret, "tokens"), backend.jwt_algorithm, policy),
+                token,
+                predefined_tokens=backend.predefined_tokens,
+                default_namespace=self._config.default_namespace,
+                role_mappings_version=rules.role_mappings_version,
+            )
+        except InvalidInput as error:
+            raise ConfigurationError(
+                f"c.RBACAuthorizationBackend or predefined_tokens: {error}"
+            ) from error
+
+    def _authentication(self, token: AdminToken) -> Authentication:
+        authentication: Authentication = self._app.authentication_class(parent=self._app)
+        if isinstance(authentication, TokenAuthentication):
+            authentication.admin_token = token
+        authentication.check()
+        return authentication
+
+    def _web_options(self, secret: str) -> WebOptions:
+        app = self._app
+        hosts = app.allowed_hosts or (list(LOOPBACK_HOSTS) if _is_loopback(app.address) else None)
+        return WebOptions(
+            url_prefix=app.url_prefix.rstrip("/"),
+            session_secret=derived(secret, "session"),
+            allowed_hosts=hosts,
+            max_page_size=app.max_page_size,
+            template_vars=app.template_vars,
+            cors_allow_origins=app.cors_allow_origins,
+            cors_allow_origin_regex=app.cors_allow_origin_regex,
+        )
+
+    async def _serve(self, parts: Parts, listener: socket.socket, web: Starlette) -> None:
         """Runs the HTTP server and the pool in one task group until a signal comes."""
-        web = create_app(parts, token, self._app.url_prefix.rstrip("/"))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_pool(parts.pool), name="pool")
             group.create_task(
@@ -197,11 +302,6 @@ class Daemon:
         """Takes the port before the recovery begins; requests wait in it until it is over."""
         address, port = self._app.address, self._app.port
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        if not _is_loopback(address):
-            raise ConfigurationError(
-                f"CondaStoreServer.address is {address!r}: condastore has no users and permissions "
-                "yet, so it serves only loopback; set it to 127.0.0.1 or ::1"
-            )
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -253,6 +353,8 @@ class Daemon:
         print(f"condastore {__version__} serves {url}/api/v1/", flush=True)
         if self._app.print_token:
             print(f"admin token, needed to change anything: {token.text}")
+            if issubclass(self._app.authentication_class, TokenAuthentication):
+                print(f"to sign in, open {url}/login/?token={token.text}")
         sys.stdout.flush()
 
 

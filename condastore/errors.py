@@ -8,6 +8,7 @@ CondaStoreError                    500
 ├── Conflict                       409
 ├── TooLarge                       413
 ├── Unprocessable                  422  a path, query or body that can't be parsed
+├── Unavailable                    503  not now; try again later
 ├── ConfigurationError                  the daemon can't start like this
 └── BuildError                          a build failed; the text is shown to its user
 """
@@ -66,6 +67,12 @@ class Unprocessable(CondaStoreError):
     def __init__(self, detail: list[dict[str, Any]]) -> None:
         super().__init__("; ".join(str(entry.get("msg", "")) for entry in detail))
         self.detail = detail
+
+
+class Unavailable(CondaStoreError):
+    """The daemon can't do it now."""
+
+    status = 503
 
 
 class ConfigurationError(CondaStoreError):

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import contains_eager
 
 from condastore.tables import CondaChannel, CondaPackage, CondaPackageBuild, build_packages
 
@@ -14,18 +15,37 @@ Record = Mapping[str, Any]
 _ROWS = 500
 
 
+async def package_rows(session: AsyncSession, records: Sequence[Record]) -> list[CondaPackageBuild]:
+    """Returns the rows of packages, made where they are new, with their names and versions."""
+    ids = await _file_ids(session, records)
+    query = (
+        select(CondaPackageBuild)
+        .join(CondaPackageBuild.package)
+        .options(contains_eager(CondaPackageBuild.package))
+        .order_by(CondaPackage.name)
+    )
+    rows: list[CondaPackageBuild] = []
+    for some in _batches(ids):
+        rows += await session.scalars(query.where(CondaPackageBuild.id.in_(some)))
+    return rows
+
+
 async def record_packages(session: AsyncSession, build_id: int, records: Sequence[Record]) -> None:
     """Links a build to its packages; channels and packages that are new get their rows."""
-    # Engines write a channel's URL with or without a slash at its end.
-    records = [{**record, "channel": record["channel"].rstrip("/")} for record in records]
-    channels = await _channel_ids(session, {record["channel"] for record in records})
-    packages = await _package_ids(session, channels, records)
-    files = await _package_build_ids(session, channels, packages, records)
+    files = await _file_ids(session, records)
     await _insert(
         session,
         build_packages,
         [{"build_id": build_id, "conda_package_build_id": file_id} for file_id in files],
     )
+
+
+async def _file_ids(session: AsyncSession, records: Sequence[Record]) -> list[int]:
+    # Engines write a channel's URL with or without a slash at its end.
+    records = [{**record, "channel": record["channel"].rstrip("/")} for record in records]
+    channels = await _channel_ids(session, {record["channel"] for record in records})
+    packages = await _package_ids(session, channels, records)
+    return await _package_build_ids(session, channels, packages, records)
 
 
 async def _channel_ids(session: AsyncSession, names: set[str]) -> dict[str, int]:

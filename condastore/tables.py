@@ -248,6 +248,23 @@ build_packages = Table(
 )
 
 
+class Token(Base):
+    """A token that was given out, so that it can be listed and revoked; never its text."""
+
+    __tablename__ = "token"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    jti: Mapped[str] = mapped_column(String(64), unique=True)
+    owner: Mapped[str | None] = mapped_column(String(255), index=True)
+    """The user who signed in, or minted it; null for the admin token and for nobody."""
+    primary_namespace: Mapped[str] = mapped_column(String(255))
+    role_bindings: Mapped[dict[str, Any]]
+    is_login: Mapped[bool]
+    created_on: Mapped[datetime] = mapped_column(default=utcnow)
+    expires_on: Mapped[datetime] = mapped_column(index=True)
+    revoked_on: Mapped[datetime | None]
+
+
 class KeyValueStore(Base):
     """Settings (rest-api §10), one JSON value a key."""
 

@@ -4,15 +4,13 @@ import ast
 from pathlib import Path
 
 import pytest
-from traitlets.config import Configurable
 
 from condastore import __version__
-from condastore.cli import main
+from condastore.cli import configurable_classes, main
 from condastore.configuration_file import configuration_file
-from condastore.daemon import CondaStoreServer
 
 ROOT = Path(__file__).parents[1]
-CLASSES: list[type[Configurable]] = [CondaStoreServer, *CondaStoreServer.classes]
+CLASSES = configurable_classes()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])

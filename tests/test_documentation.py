@@ -3,6 +3,11 @@
 import re
 from pathlib import Path
 
+from starlette.routing import Route, WebSocketRoute
+
+from condastore.access import DEFAULT_ROLES, PERMISSIONS
+from condastore.http.app import API, API_V2
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
@@ -14,10 +19,19 @@ def test_every_relative_link_leads_somewhere() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    source = (ROOT / "condastore" / "http" / "app.py").read_text()
     documented = (ROOT / "docs" / "api.md").read_text()
-    for path in re.findall(r"Route\(\s*\"([^\"]+)\"", source):
-        assert f"`/api/v1{path}`" in documented or f" /api/v1{path}`" in documented, path
+    for version, routes in (("v1", API), ("v2", API_V2)):
+        for route in routes:
+            assert isinstance(route, Route | WebSocketRoute)
+            assert re.search(rf"[` ]/api/{version}{re.escape(route.path)}`", documented), route.path
+
+
+def test_every_permission_and_role_is_documented() -> None:
+    documented = (ROOT / "docs" / "security.md").read_text()
+    for permission, what in PERMISSIONS.items():
+        roles = [role for role, given in DEFAULT_ROLES.items() if permission in given]
+        marks = ["x" if role in roles else " " for role in ("viewer", "editor", "admin")]
+        assert f"| `{permission}` | {what} | {' | '.join(marks)} |" in documented, permission
 
 
 def test_every_module_has_its_place_in_the_architecture() -> None:

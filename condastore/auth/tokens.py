@@ -1,16 +1,23 @@
-"""The secret of an installation, and the admin token that is made from it."""
+"""The secret of an installation, the admin token, and the tokens of users (rest-api §11)."""
 
 import base64
 import hashlib
 import hmac
 import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from condastore.access import ADMINISTRATOR, ANONYMOUS, Caller
-from condastore.errors import ConfigurationError
+import jwt
+
+from condastore.access import AccessPolicy, Bindings
+from condastore.errors import ConfigurationError, InvalidInput
 from condastore.files import write_file
+from condastore.names import check_name
 
 SECRET_BYTES = 32
+# Some hundred bindings; what is longer is no token of ours.
+MAX_TOKEN_BYTES = 16 * 1024
 
 
 def keep_secret(path: Path) -> str:
@@ -31,28 +38,78 @@ def keep_secret(path: Path) -> str:
     return secret
 
 
+def derived(secret: str, purpose: str) -> str:
+    """Returns a secret made from the installation's own, for one purpose alone."""
+    digest = hmac.digest(secret.encode(), f"condastore {purpose} 1".encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
 class AdminToken:
     """The token that allows everything; the same as long as the secret is."""
 
     def __init__(self, secret: str) -> None:
-        digest = hmac.digest(secret.encode(), b"condastore admin token 1", hashlib.sha256)
-        self.text = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        self.text = derived(secret, "admin token")
 
-    def caller(self, authorization: str | None) -> Caller:
-        """Returns who sent an Authorization header: `Bearer TOKEN`, or `Basic` with the token as
-        password (RFC 6750, RFC 7617). Whatever is wrong with it means nobody in particular.
-        """
-        scheme, _, value = (authorization or "").partition(" ")
-        if scheme.lower() == "basic":
-            value = _password(value)
-        elif scheme.lower() != "bearer":
-            return ANONYMOUS
-        matches = hmac.compare_digest(value.strip().encode(), self.text.encode())
-        return ADMINISTRATOR if matches else ANONYMOUS
+    def is_text(self, text: str) -> bool:
+        """Whether a text is this token."""
+        return hmac.compare_digest(text.encode(), self.text.encode())
 
 
-def _password(value: str) -> str:
-    try:
-        return base64.b64decode(value, validate=True).decode().partition(":")[2]
-    except ValueError:
-        return ""
+@dataclass(frozen=True)
+class Claims:
+    """What a token says."""
+
+    primary_namespace: str
+    role_bindings: Bindings
+    expires: datetime
+    """With an offset."""
+    id: str | None = None
+    """Under which it is recorded, and can be revoked; None for one that others made."""
+    user: str | None = None
+    """Who signed in; None for a minted token, to which nothing is added but what it says."""
+    is_anonymous: bool = False
+    """Minted by nobody in particular, so worth no more than nothing."""
+
+
+class TokenSigner:
+    """Makes tokens and reads them: JSON Web Tokens (RFC 7519) with one fixed algorithm."""
+
+    def __init__(self, secret: str, algorithm: str, policy: AccessPolicy) -> None:
+        self._secret = secret
+        self._algorithm = algorithm
+        self._policy = policy
+
+    def sign(self, claims: Claims) -> str:
+        """Returns a token."""
+        payload = {
+            "exp": int(claims.expires.timestamp()),
+            "primary_namespace": claims.primary_namespace,
+            "role_bindings": {key: list(roles) for key, roles in claims.role_bindings.items()},
+            "jti": claims.id,
+            "sub": claims.user,
+            "anonymous": claims.is_anonymous or None,
+        }
+        present = {key: value for key, value in payload.items() if value is not None}
+        return jwt.encode(present, self._secret, self._algorithm)
+
+    def read(self, token: str) -> Claims | None:
+        """Returns what a token says; None if it is not ours, has ended, or says nonsense."""
+        if len(token) > MAX_TOKEN_BYTES:
+            return None
+        try:
+            payload = jwt.decode(
+                token, self._secret, [self._algorithm], options={"require": ["exp"]}
+            )
+            return Claims(
+                primary_namespace=check_name(payload.get("primary_namespace", "default")),
+                role_bindings=self._policy.checked(payload.get("role_bindings", {})),
+                expires=datetime.fromtimestamp(payload["exp"], UTC),
+                id=payload.get("jti"),
+                user=payload.get("sub"),
+                is_anonymous=bool(payload.get("anonymous")),
+            )
+        except (jwt.InvalidTokenError, InvalidInput, TypeError, AttributeError):
+            return None
+        except (ValueError, OverflowError, OSError):
+            # A time that no calendar has.
+            return None

@@ -1,86 +1,147 @@
 """The route table and the middleware, outermost first."""
 
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.routing import BaseRoute, Mount, WebSocketRoute
 
 from condastore import __version__
-from condastore.auth import AdminToken
-from condastore.http import builds, environments, logs, namespaces, shapes, specifications
-from condastore.http.problems import HANDLERS, json_response
+from condastore.auth import Authentication
+from condastore.http import (
+    builds,
+    environments,
+    identity,
+    login,
+    logs,
+    namespaces,
+    settings,
+    shapes,
+    specifications,
+)
+from condastore.http.operations import Plain, Resource
+from condastore.http.problems import HANDLERS
+from condastore.http.security import CrossSiteGuard, HostGuard, SecurityHeaders
+from condastore.http.wire import Wire
 from condastore.service.parts import Parts
 
-# A page on another site can make a browser call loopback under that site's own name.
-LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "::1", "[::1]"]
+# conda-store's, for the state of a login in progress.
+SESSION_S = 14 * 24 * 3600
 
 
-async def about(_: Request) -> Response:
-    """Says which program this is."""
-    return json_response(shapes.data({"version": __version__}))
+async def about(call: Plain) -> shapes.Data[shapes.About]:
+    """The program's version."""
+    del call
+    return shapes.data(shapes.About(__version__))
 
 
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-def resource(path: str, **handlers: Handler) -> Route:
-    """Returns the route of everything that can be done at a path: its methods, and no HEAD."""
-
-    async def handle(request: Request) -> Response:
-        return await handlers[request.method](request)
-
-    route = Route(path, handle, methods=sorted(handlers))
-    # Starlette adds HEAD to GET.
-    route.methods = set(handlers)
-    return route
-
-
+NAMESPACE = "/namespace/{namespace}"
 ENVIRONMENT = "/environment/{namespace}/{environment}"
 BUILD = "/build/{build_id}"
 API: list[BaseRoute] = [
-    resource("/", GET=about),
-    resource("/namespace/", GET=namespaces.list_),
-    resource(
-        "/namespace/{namespace}/",
+    Resource("/", GET=about),
+    Resource("/permission/", GET=identity.permission),
+    Resource("/usage/", GET=identity.namespace_usage),
+    Resource("/token/", GET=identity.list_tokens, POST=identity.mint),
+    Resource("/token/{token_id}/", DELETE=identity.revoke),
+    Resource("/namespace/", GET=namespaces.list_),
+    Resource(
+        f"{NAMESPACE}/",
         GET=namespaces.get,
         POST=namespaces.create,
+        PUT=namespaces.update,
         DELETE=namespaces.delete,
     ),
-    resource("/specification/", POST=specifications.create),
-    resource("/environment/", GET=environments.list_),
-    resource(
+    Resource(f"{NAMESPACE}/metadata", PUT=namespaces.update_metadata),
+    Resource(f"{NAMESPACE}/roles", GET=namespaces.list_roles, DELETE=namespaces.delete_roles),
+    Resource(
+        f"{NAMESPACE}/role",
+        GET=namespaces.get_role,
+        POST=namespaces.create_role,
+        PUT=namespaces.update_role,
+        DELETE=namespaces.delete_role,
+    ),
+    Resource("/specification/", GET=specifications.solve, POST=specifications.create),
+    Resource("/environment/", GET=environments.list_),
+    Resource(
         f"{ENVIRONMENT}/",
         GET=environments.get,
         PUT=environments.update,
         DELETE=environments.delete,
     ),
-    resource(f"{ENVIRONMENT}/lockfile/", GET=environments.lockfile),
-    resource(f"{ENVIRONMENT}/conda-lock.yml", GET=environments.lockfile),
-    resource(f"{ENVIRONMENT}/conda-lock.yaml", GET=environments.lockfile),
-    resource("/build/", GET=builds.list_),
-    resource(f"{BUILD}/", GET=builds.get, PUT=builds.rebuild, DELETE=builds.delete),
-    resource(f"{BUILD}/cancel/", PUT=builds.cancel),
-    resource(f"{BUILD}/packages/", GET=builds.packages),
-    resource(f"{BUILD}/logs/", GET=logs.text),
+    Resource(f"{ENVIRONMENT}/lockfile/", GET=environments.lockfile),
+    Resource(f"{ENVIRONMENT}/conda-lock.yml", GET=environments.lockfile),
+    Resource(f"{ENVIRONMENT}/conda-lock.yaml", GET=environments.lockfile),
+    Resource("/build/", GET=builds.list_),
+    Resource(f"{BUILD}/", GET=builds.get, PUT=builds.rebuild, DELETE=builds.delete),
+    Resource(f"{BUILD}/cancel/", PUT=builds.cancel),
+    Resource(f"{BUILD}/packages/", GET=builds.packages),
+    Resource(f"{BUILD}/logs/", GET=logs.text),
     WebSocketRoute(f"{BUILD}/logs/ws", logs.websocket),
-    resource(f"{BUILD}/lockfile/", GET=builds.lockfile),
-    resource(f"{BUILD}/conda-lock.yml", GET=builds.lockfile),
-    resource(f"{BUILD}/conda-lock.yaml", GET=builds.lockfile),
-    resource(f"{BUILD}/yaml/", GET=builds.yaml),
+    Resource(f"{BUILD}/lockfile/", GET=builds.lockfile),
+    Resource(f"{BUILD}/conda-lock.yml", GET=builds.lockfile),
+    Resource(f"{BUILD}/conda-lock.yaml", GET=builds.lockfile),
+    Resource(f"{BUILD}/yaml/", GET=builds.yaml),
+    Resource(f"{BUILD}/archive/", GET=builds.archive),
+    Resource(f"{BUILD}/installer/", GET=builds.installer),
+    Resource(f"{BUILD}/docker/", GET=builds.docker),
+    Resource("/setting/", GET=settings.get, PUT=settings.update),
+    Resource("/setting/{namespace}/", GET=settings.get, PUT=settings.update),
+    Resource("/setting/{namespace}/{environment}/", GET=settings.get, PUT=settings.update),
 ]
+API_V2: list[BaseRoute] = [Resource("/environment/", GET=environments.continue_)]
 
 
-def create_app(parts: Parts, admin_token: AdminToken, url_prefix: str) -> Starlette:
-    """Returns the application; `url_prefix` is without a slash at its end."""
+@dataclass(frozen=True)
+class WebOptions:
+    """How the application is served."""
+
+    url_prefix: str
+    """Without a slash at its end."""
+    session_secret: str
+    allowed_hosts: list[str] | None
+    """Names that requests may be for; None for any."""
+    max_page_size: int
+    template_vars: dict[str, Any]
+    cors_allow_origins: list[str]
+    cors_allow_origin_regex: str | None
+
+
+def create_app(parts: Parts, authentication: Authentication, options: WebOptions) -> Starlette:
+    """Returns the application."""
+    routes: list[BaseRoute] = [
+        Mount("/api/v1", routes=API),
+        Mount("/api/v2", routes=API_V2),
+        *login.routes(authentication),
+    ]
+    if options.url_prefix:
+        routes = [Mount(options.url_prefix, routes=routes)]
     app = Starlette(
-        routes=[Mount(f"{url_prefix}/api/v1", routes=API)],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)],
-        exception_handlers=HANDLERS,
+        routes=routes, middleware=_middleware(authentication, options), exception_handlers=HANDLERS
     )
     app.state.parts = parts
-    app.state.admin_token = admin_token
+    app.state.authentication = authentication
+    app.state.template_vars = options.template_vars
+    app.state.max_page_size = options.max_page_size
     return app
+
+
+def _middleware(authentication: Authentication, options: WebOptions) -> list[Middleware]:
+    everything: dict[str, Any] = {
+        "allow_origins": options.cors_allow_origins,
+        "allow_origin_regex": options.cors_allow_origin_regex,
+        "allow_credentials": True,
+        "allow_methods": ["*"],
+        "allow_headers": ["*"],
+    }
+    return [
+        Middleware(HostGuard, allowed_hosts=options.allowed_hosts),
+        Middleware(SecurityHeaders),
+        Middleware(CORSMiddleware, **everything),
+        Middleware(CrossSiteGuard, cookie_name=authentication.cookie_name),
+        Middleware(Wire),
+        Middleware(SessionMiddleware, secret_key=options.session_secret, max_age=SESSION_S),
+    ]

@@ -1,26 +1,41 @@
 """Stored artifacts as responses."""
 
-from starlette.requests import Request
+from typing import Any
+
 from starlette.responses import Response, StreamingResponse
 
 from condastore.builds import ArtifactType, media_type
-from condastore.errors import NotFound
-from condastore.http.context import caller, parts
+from condastore.errors import InvalidInput, NotFound
+from condastore.http.operations import Call
 from condastore.service import builds
 
-NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
+
+async def find(
+    call: Call[Any, Any], build_id: int, artifact: ArtifactType, missing: str | None = None
+) -> str:
+    """Returns the storage key of an artifact.
+
+    Raises `NotFound` if the build hasn't got it, or `InvalidInput` with the text `missing`.
+    """
+    build = await builds.get_build(call.parts, call.caller, build_id)
+    for row in build.build_artifacts:
+        if row.artifact_type == artifact:
+            return row.key
+    if missing is not None:
+        raise InvalidInput(missing.format(id=build_id))
+    raise NotFound(f"build {build_id} has no {artifact.lower()} (its status is {build.status})")
 
 
-async def respond(request: Request, build_id: int, artifact: ArtifactType) -> Response:
+async def respond(
+    call: Call[Any, Any], build_id: int, artifact: ArtifactType, missing: str | None = None
+) -> Response:
     """Streams an artifact of a build from the storage; memory use does not depend on its size."""
-    services = parts(request)
-    build = await builds.get_build(services, caller(request), build_id)
-    keys = [row.key for row in build.build_artifacts if row.artifact_type == artifact]
-    size = await services.storage.size(keys[0]) if keys else None
+    key = await find(call, build_id, artifact, missing)
+    size = await call.parts.storage.size(key)
     if size is None:
-        raise NotFound(f"build {build_id} has no {artifact.lower()} (its status is {build.status})")
+        raise NotFound(f"the {artifact.lower()} of build {build_id} is not in the storage")
     return StreamingResponse(
-        services.storage.read(keys[0]),
+        call.parts.storage.read(key),
         media_type=media_type(artifact),
-        headers={"Content-Length": str(size), **NO_SNIFFING},
+        headers={"Content-Length": str(size)},
     )

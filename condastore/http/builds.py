@@ -1,72 +1,118 @@
 """`/api/v1/build/` (rest-api §4.6)."""
 
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from condastore.builds import ArtifactType, BuildStatus, cancel_message
 from condastore.http import artifacts, shapes
-from condastore.http.context import caller, parts
-from condastore.http.parameters import page_request, path_id, query_enum, query_integer
-from condastore.http.problems import json_response
+from condastore.http.operations import Call, Plain
+from condastore.http.parameters import NoBody, PageQuery, page_request
 from condastore.service import builds
 from condastore.service.builds import BuildFilter, PackageFilter
 
+DEPRECATED = {"Deprecation": "True", "Sunset": "Mon, 17 Mar 2025 00:00:00 UTC"}
 
-async def list_(request: Request) -> Response:
-    query = request.query_params
+
+class ListQuery(PageQuery, kw_only=True):
+    """Which builds, a page at a time."""
+
+    status: BuildStatus | None = None
+    artifact: ArtifactType | None = None
+    packages: list[str] = []
+    environment_id: int | None = None
+    name: str = ""
+    namespace: str = ""
+
+
+class PackagesQuery(PageQuery, kw_only=True):
+    """Which packages, a page at a time."""
+
+    search: str = ""
+    exact: str = ""
+    build: str = ""
+
+
+async def list_(call: Call[ListQuery, NoBody]) -> shapes.Listed[shapes.Build]:
+    """The builds of the environments that the caller may see."""
+    query = call.query
     wanted = BuildFilter(
-        status=query_enum(query, "status", BuildStatus),
-        artifact=query_enum(query, "artifact", ArtifactType),
-        packages=query.getlist("packages"),
-        environment_id=query_integer(query, "environment_id", 0, minimum=0) or None,
-        name=query.get("name", ""),
-        namespace=query.get("namespace", ""),
+        query.status,
+        query.artifact,
+        query.packages,
+        query.environment_id,
+        query.name,
+        query.namespace,
     )
-    rows = await builds.list_builds(parts(request), page_request(query), wanted)
-    return json_response(shapes.page(rows, shapes.Build.listed))
+    request = page_request(query, call.max_page_size)
+    rows = await builds.list_builds(call.parts, call.caller, request, wanted)
+    return shapes.page(rows, shapes.Build.listed)
 
 
-async def get(request: Request) -> Response:
-    build_id = path_id(request, "build_id")
-    build = await builds.get_build(parts(request), caller(request), build_id)
-    return json_response(shapes.data(shapes.Build.of(build)))
+async def get(call: Plain) -> shapes.Data[shapes.Build]:
+    """One build with its specification and artifacts."""
+    build = await builds.get_build(call.parts, call.caller, call.id("build_id"))
+    return shapes.data(shapes.Build.of(build))
 
 
-async def rebuild(request: Request) -> Response:
-    build_id = path_id(request, "build_id")
-    new_id = await builds.rebuild(parts(request), caller(request), build_id)
-    return json_response(shapes.data({"build_id": new_id}, "rebuild triggered"))
+async def rebuild(call: Plain) -> shapes.Data[shapes.BuildId]:
+    """Queues a new build of the same specification."""
+    new_id = await builds.rebuild(call.parts, call.caller, call.id("build_id"))
+    return shapes.data(shapes.BuildId(new_id), "rebuild triggered")
 
 
-async def cancel(request: Request) -> Response:
-    build_id = path_id(request, "build_id")
-    await builds.cancel(parts(request), caller(request), build_id)
-    return json_response(shapes.acknowledge(cancel_message(build_id)))
+async def cancel(call: Plain) -> shapes.Acknowledgement:
+    """Cancels a build that waits or runs."""
+    build_id = call.id("build_id")
+    await builds.cancel(call.parts, call.caller, build_id)
+    return shapes.acknowledge(cancel_message(build_id))
 
 
-async def delete(request: Request) -> Response:
-    build_id = path_id(request, "build_id")
-    size = await builds.delete_build(parts(request), caller(request), build_id)
-    return json_response(shapes.acknowledge(f"build {build_id} is being deleted ({size} bytes)"))
+async def delete(call: Plain) -> shapes.Acknowledgement:
+    """Deletes a build's files; the build itself stays in the history."""
+    build_id = call.id("build_id")
+    size = await builds.delete_build(call.parts, call.caller, build_id)
+    return shapes.acknowledge(f"build {build_id} is being deleted ({size} bytes)")
 
 
-async def packages(request: Request) -> Response:
-    build_id = path_id(request, "build_id")
-    query = request.query_params
-    wanted = PackageFilter(
-        search=query.get("search", ""),
-        exact=bool(query.get("exact")),
-        build=query.get("build", ""),
+async def packages(call: Call[PackagesQuery, NoBody]) -> shapes.Listed[shapes.Package]:
+    """The packages of a build."""
+    query = call.query
+    wanted = PackageFilter(query.search, bool(query.exact), query.build)
+    request = page_request(query, call.max_page_size)
+    rows = await builds.list_packages(call.parts, call.caller, call.id("build_id"), request, wanted)
+    return shapes.page(rows, shapes.Package.of)
+
+
+async def lockfile(call: Plain) -> Response:
+    """A build's lockfile: conda-lock version 1, as JSON."""
+    return await artifacts.respond(call, call.id("build_id"), ArtifactType.LOCKFILE)
+
+
+async def yaml(call: Plain) -> Response:
+    """The environment.yaml of what was installed, all pinned."""
+    return await artifacts.respond(call, call.id("build_id"), ArtifactType.YAML)
+
+
+async def archive(call: Plain) -> Response:
+    """A build as a conda-pack archive."""
+    return await artifacts.respond(call, call.id("build_id"), ArtifactType.CONDA_PACK)
+
+
+async def installer(call: Plain) -> Response:
+    """A build as an installer."""
+    return await artifacts.respond(
+        call,
+        call.id("build_id"),
+        ArtifactType.CONSTRUCTOR_INSTALLER,
+        missing="Build {id} doesn't have an installer",
     )
-    rows = await builds.list_packages(
-        parts(request), caller(request), build_id, page_request(query), wanted
+
+
+async def docker(call: Plain) -> Response:
+    """The name of a build's image."""
+    key = await artifacts.find(
+        call,
+        call.id("build_id"),
+        ArtifactType.DOCKER_MANIFEST,
+        missing="Build {id} doesn't have a docker manifest",
     )
-    return json_response(shapes.page(rows, shapes.Package.of))
-
-
-async def lockfile(request: Request) -> Response:
-    return await artifacts.respond(request, path_id(request, "build_id"), ArtifactType.LOCKFILE)
-
-
-async def yaml(request: Request) -> Response:
-    return await artifacts.respond(request, path_id(request, "build_id"), ArtifactType.YAML)
+    return PlainTextResponse(key, headers=DEPRECATED)

@@ -1,70 +1,133 @@
-"""`/api/v1/environment/` (rest-api §4.5)."""
+"""`/api/v1/environment/` and `/api/v2/environment/` (rest-api §4.5, §5)."""
 
-from starlette.requests import Request
+from enum import StrEnum
+
+import msgspec
 from starlette.responses import Response
 
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.http import artifacts, shapes
-from condastore.http.context import caller, parts
-from condastore.http.parameters import (
-    body_integer,
-    body_optional_text,
-    json_body,
-    page_request,
-    query_enum,
-)
-from condastore.http.problems import json_response
+from condastore.http.operations import Call, Plain
+from condastore.http.parameters import Body, NoBody, NoQuery, at_least, page_request
 from condastore.service import environments
 from condastore.service.environments import EnvironmentFilter
+from condastore.service.pages import CursorRequest
+
+MAX_LIMIT = 1000
 
 
-async def list_(request: Request) -> Response:
-    query = request.query_params
-    wanted = EnvironmentFilter(
-        search=query.get("search", ""),
-        namespace=query.get("namespace", ""),
-        name=query.get("name", ""),
-        status=query_enum(query, "status", BuildStatus),
-        artifact=query_enum(query, "artifact", ArtifactType),
-        packages=query.getlist("packages"),
+class Order(StrEnum):
+    asc = "asc"
+    desc = "desc"
+
+
+class Filter(msgspec.Struct, kw_only=True):
+    """Which environments; status, artifact and packages are of the current build."""
+
+    search: str = ""
+    namespace: str = ""
+    name: str = ""
+    status: BuildStatus | None = None
+    artifact: ArtifactType | None = None
+    packages: list[str] = []
+    jwt: str | None = None
+
+    def wanted(self) -> EnvironmentFilter:
+        """Returns the filter of the service."""
+        return EnvironmentFilter(
+            self.search,
+            self.namespace,
+            self.name,
+            self.status,
+            self.artifact,
+            self.packages,
+            self.jwt or None,
+        )
+
+
+class ListQuery(Filter, kw_only=True):
+    """Which environments, a page at a time."""
+
+    page: int = 1
+    size: int | None = None
+    sort_by: list[str] = []
+    order: str = ""
+
+
+class CursorQuery(Filter, kw_only=True):
+    """Which environments, from a cursor on."""
+
+    cursor: str | None = None
+    limit: int | None = None
+    order: Order = Order.asc
+    sort_by: list[str] = []
+
+    def request(self, max_size: int) -> CursorRequest:
+        """Returns what is wanted. Raises `Unprocessable`."""
+        limit = max_size if self.limit is None else at_least(1, self.limit, "limit")
+        names = [name for value in self.sort_by for name in value.split(",") if name]
+        return CursorRequest(self.cursor, min(limit, MAX_LIMIT), names, self.order is Order.desc)
+
+
+class Change(Body, kw_only=True):
+    """What to change; what is absent stays."""
+
+    build_id: int | None = None
+    description: str | None = None
+
+
+async def list_(call: Call[ListQuery, NoBody]) -> shapes.Listed[shapes.Environment]:
+    """The environments that the caller may see."""
+    request = page_request(call.query, call.max_page_size)
+    rows = await environments.list_environments(
+        call.parts, call.caller, request, call.query.wanted()
     )
-    rows = await environments.list_environments(parts(request), page_request(query), wanted)
-    return json_response(shapes.page(rows, shapes.Environment.of))
+    return shapes.page(rows, shapes.Environment.of)
 
 
-async def get(request: Request) -> Response:
-    namespace, name = _named(request)
-    row = await environments.get_environment(parts(request), caller(request), namespace, name)
-    return json_response(shapes.data(shapes.Environment.of(row)))
+async def continue_(call: Call[CursorQuery, NoBody]) -> shapes.EnvironmentCursorPage:
+    """The environments that the caller may see, from a cursor on."""
+    request = call.query.request(call.max_page_size)
+    found = await environments.continue_environments(
+        call.parts, call.caller, request, call.query.wanted()
+    )
+    return shapes.EnvironmentCursorPage(
+        data=[shapes.EnvironmentV2.of(row) for row in found.rows],
+        cursor=found.cursor,
+        count=found.count,
+    )
 
 
-async def update(request: Request) -> Response:
-    namespace, name = _named(request)
-    body = await json_body(request)
+async def get(call: Plain) -> shapes.Data[shapes.Environment]:
+    """One environment."""
+    row = await environments.get_environment(call.parts, call.caller, *_named(call))
+    return shapes.data(shapes.Environment.of(row))
+
+
+async def update(call: Call[NoQuery, Change]) -> shapes.Acknowledgement:
+    """Changes an environment's description, or which of its builds is the current one."""
     await environments.update_environment(
-        parts(request),
-        caller(request),
-        namespace,
-        name,
-        build_id=body_integer(body, "build_id"),
-        description=body_optional_text(body, "description"),
+        call.parts,
+        call.caller,
+        *_named(call),
+        build_id=call.body.build_id,
+        description=call.body.description,
     )
-    return json_response(shapes.acknowledge())
+    return shapes.acknowledge()
 
 
-async def delete(request: Request) -> Response:
-    namespace, name = _named(request)
-    size = await environments.delete_environment(parts(request), caller(request), namespace, name)
-    return json_response(
-        shapes.acknowledge(f"environment {namespace}/{name} is being deleted ({size} bytes)")
-    )
+async def delete(call: Plain) -> shapes.Acknowledgement:
+    """Deletes an environment with all its builds."""
+    namespace, name = _named(call)
+    size = await environments.delete_environment(call.parts, call.caller, namespace, name)
+    return shapes.acknowledge(f"environment {namespace}/{name} is being deleted ({size} bytes)")
 
 
-async def lockfile(request: Request) -> Response:
-    namespace, name = _named(request)
-    row = await environments.get_environment(parts(request), caller(request), namespace, name)
-    return await artifacts.respond(request, row.current_build_id or 0, ArtifactType.LOCKFILE)
+async def lockfile(call: Plain) -> Response:
+    """The lockfile of an environment's current build."""
+    build_id = await environments.current_build(call.parts, call.caller, *_named(call))
+    return await artifacts.respond(call, build_id, ArtifactType.LOCKFILE)
 
 
-def _named(request: Request) -> tuple[str, str]:
-    return request.path_params["namespace"], request.path_params["environment"]
+def _named(call: Plain | Call[NoQuery, Change]) -> tuple[str, str]:
+    return call.path("namespace"), call.path("environment")

@@ -3,17 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket
 
 from condastore.errors import CondaStoreError
-from condastore.http.artifacts import NO_SNIFFING
-from condastore.http.context import caller, parts
-from condastore.http.parameters import path_id, query_flag, query_integer
+from condastore.http.context import caller_of, parts_of
+from condastore.http.operations import Call
+from condastore.http.parameters import NoBody, at_least, decode_query, path_id
+from condastore.http.security import same_site
 from condastore.service import logs
 from condastore.streams import Ended, Happened, Position, Text
 
@@ -23,27 +22,41 @@ POLICY = 1008
 RESTARTING = 1012
 
 
-async def text(request: Request) -> Response:
-    """`GET .../logs/`: the log so far; with `?follow=1` also what is still to come."""
-    build_id = path_id(request, "build_id")
-    offset = query_integer(request.query_params, "offset", 0, minimum=0)
-    follow = query_flag(request.query_params, "follow")
+class TextQuery(msgspec.Struct, kw_only=True):
+    """From which byte on, and whether to wait for what is still to come."""
+
+    offset: int = 0
+    follow: bool = False
+
+
+class SocketQuery(msgspec.Struct, kw_only=True):
+    """From which byte on."""
+
+    offset: int = 0
+
+
+async def text(call: Call[TextQuery, NoBody]) -> Response:
+    """A build's log so far; with `?follow=1` also what is still to come."""
     positions = await logs.read_log(
-        parts(request), caller(request), build_id, offset, follow=follow
+        call.parts,
+        call.caller,
+        call.id("build_id"),
+        at_least(0, call.query.offset, "offset"),
+        follow=call.query.follow,
     )
-    return StreamingResponse(_bytes(positions), media_type="text/plain", headers=NO_SNIFFING)
+    return StreamingResponse(_bytes(positions), media_type="text/plain")
 
 
 async def websocket(socket: WebSocket) -> None:
     """`WS .../logs/ws?offset=N`: text frames with their byte offsets, events, a status, the end."""
-    if not _same_origin(socket):
+    if not same_site(socket):
         await socket.close(POLICY, "this page is not from here")
         return
     try:
         build_id = path_id(socket, "build_id")
-        offset = query_integer(socket.query_params, "offset", 0, minimum=0)
+        offset = at_least(0, decode_query(SocketQuery, socket.query_params).offset, "offset")
         positions = await logs.read_log(
-            parts(socket), caller(socket), build_id, offset, follow=True
+            parts_of(socket), await caller_of(socket), build_id, offset, follow=True
         )
     except CondaStoreError as error:
         await socket.accept()
@@ -91,9 +104,3 @@ async def _until_gone(socket: WebSocket) -> None:
     """Reads what the reader sends, which means nothing, until it leaves."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
-
-
-def _same_origin(socket: WebSocket) -> bool:
-    """Browsers let any page open a websocket to loopback, but say which page it was."""
-    origin = socket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")

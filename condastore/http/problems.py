@@ -1,5 +1,6 @@
 """Errors as responses, in the shapes that conda-store's clients know (rest-api §2)."""
 
+import json
 import logging
 import secrets
 
@@ -22,7 +23,9 @@ async def on_expected(_: Request, error: Exception) -> Response:
     """A failure that we know: its class has the status, its text is for the caller."""
     assert isinstance(error, CondaStoreError)
     if isinstance(error, Unprocessable):
-        return json_response({"detail": error.detail}, 422)
+        # What is echoed may hold halves of characters, which only escapes can carry.
+        body = json.dumps({"detail": error.detail})
+        return Response(body, status_code=422, media_type="application/json")
     return json_response({"status": "error", "message": str(error)}, error.status)
 
 

@@ -2,14 +2,55 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from condastore import tables
 from condastore.service.pages import Page
+from condastore.service.roles import NamespaceRole
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Data(msgspec.Struct, Generic[T], kw_only=True):
+    """The envelope of a value."""
+
+    status: Literal["ok"] = "ok"
+    data: T
+    message: str | None = None
+
+
+class Acknowledgement(msgspec.Struct, kw_only=True):
+    """The envelope of a change."""
+
+    status: Literal["ok"] = "ok"
+    message: str | None = None
+
+
+class Listed(msgspec.Struct, Generic[T], kw_only=True):
+    """The envelope of a page of a list."""
+
+    status: Literal["ok"] = "ok"
+    data: list[T]
+    message: None = None
+    page: int
+    size: int
+    count: int
+
+
+class Problem(msgspec.Struct):
+    """The envelope of an error."""
+
+    status: Literal["error"]
+    message: str
+
+
+class Invalid(msgspec.Struct):
+    """What is wrong with a path, query or body, in FastAPI's shape."""
+
+    detail: list[dict[str, Any]]
 
 
 class Specification(msgspec.Struct):
@@ -99,6 +140,57 @@ class ListedNamespace(msgspec.Struct):
         return cls(row.id, row.name)
 
 
+class NamespaceList(msgspec.Struct, kw_only=True):
+    """conda-store drops what equals its default from this one list."""
+
+    status: Literal["ok"] = "ok"
+    data: list[ListedNamespace]
+    page: int
+    size: int
+    count: int
+
+
+class Role(msgspec.Struct):
+    """What the users of a namespace may do in another one."""
+
+    id: int
+    namespace: str
+    other_namespace: str
+    role: str
+
+    @classmethod
+    def of(cls, row: NamespaceRole) -> "Role":
+        return cls(row.id, row.namespace, row.other_namespace, row.role)
+
+
+class EnvironmentV2(msgspec.Struct):
+    id: int
+    namespace: Namespace
+    name: str
+    current_build_id: int
+    description: str | None
+
+    @classmethod
+    def of(cls, row: tables.Environment) -> "EnvironmentV2":
+        return cls(
+            row.id,
+            Namespace.of(row.namespace),
+            row.name,
+            row.current_build_id or 0,
+            row.description,
+        )
+
+
+class EnvironmentCursorPage(msgspec.Struct, kw_only=True):
+    """A page that ends with a cursor to the next one."""
+
+    data: list[EnvironmentV2]
+    status: Literal["ok"] = "ok"
+    message: None = None
+    cursor: str
+    count: int
+
+
 class Environment(msgspec.Struct):
     id: int
     namespace: Namespace
@@ -125,6 +217,14 @@ class PackageChannel(msgspec.Struct):
     last_update: None
 
 
+class BuildId(msgspec.Struct):
+    build_id: int
+
+
+class About(msgspec.Struct):
+    version: str
+
+
 class Package(msgspec.Struct):
     id: int
     channel: PackageChannel
@@ -139,23 +239,21 @@ class Package(msgspec.Struct):
         return cls(row.id, channel, row.license, row.name, row.version, row.summary)
 
 
-def data(value: object, message: str | None = None) -> dict[str, Any]:
+def data(value: T, message: str | None = None) -> Data[T]:
     """Returns the envelope of a value."""
-    return {"status": "ok", "data": value, "message": message}
+    return Data(data=value, message=message)
 
 
-def acknowledge(message: str | None = None) -> dict[str, Any]:
+def acknowledge(message: str | None = None) -> Acknowledgement:
     """Returns the envelope of a change."""
-    return {"status": "ok", "message": message}
+    return Acknowledgement(message=message)
 
 
-def page(rows: Page[R], shape: Callable[[R], object]) -> dict[str, Any]:
+def page(rows: Page[R], shape: Callable[[R], T]) -> Listed[T]:
     """Returns the envelope of a page of a list."""
-    return {
-        "status": "ok",
-        "data": [shape(row) for row in rows.rows],
-        "message": None,
-        "page": rows.page,
-        "size": rows.size,
-        "count": rows.count,
-    }
+    return Listed(
+        data=[shape(row) for row in rows.rows],
+        page=rows.page,
+        size=rows.size,
+        count=rows.count,
+    )

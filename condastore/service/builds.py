@@ -15,6 +15,7 @@ from condastore.pool import Stop
 from condastore.service.pages import Page, PageRequest, containing, page_of
 from condastore.service.parts import Parts
 from condastore.service.space import check_space
+from condastore.service.visibility import visible_environments
 from condastore.tables import (
     Build,
     CondaPackage,
@@ -67,9 +68,16 @@ class Canceled:
     running: list[int]
 
 
-async def list_builds(parts: Parts, request: PageRequest, wanted: BuildFilter) -> Page[Build]:
+async def list_builds(
+    parts: Parts, caller: Caller, request: PageRequest, wanted: BuildFilter
+) -> Page[Build]:
     """Returns a page of builds, those marked as deleted included."""
-    query = select(Build).join(Build.environment).join(Environment.namespace)
+    query = (
+        select(Build)
+        .join(Build.environment)
+        .join(Environment.namespace)
+        .where(visible_environments(caller))
+    )
     if wanted.status is not None:
         query = query.where(Build.status == wanted.status)
     if wanted.artifact is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager, selectinload
 
@@ -12,9 +12,18 @@ from condastore.build_rows import find_build
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.errors import InvalidInput, NotFound
 from condastore.service.builds import Canceled, builds_with, cancel_in, settle_canceled
-from condastore.service.pages import Page, PageRequest, containing, page_of
+from condastore.service.pages import (
+    CursorPage,
+    CursorRequest,
+    Page,
+    PageRequest,
+    containing,
+    cursor_page_of,
+    page_of,
+)
 from condastore.service.parts import Parts
 from condastore.service.space import check_space
+from condastore.service.visibility import visible_environments
 from condastore.tables import Build, Environment, Namespace, utcnow
 from condastore.tasks import enqueue
 
@@ -31,19 +40,41 @@ class EnvironmentFilter:
     status: BuildStatus | None = None
     artifact: ArtifactType | None = None
     packages: Sequence[str] = ()
+    jwt: str | None = None
+    """A token; only what its holder may see as well."""
 
 
 async def list_environments(
-    parts: Parts, request: PageRequest, wanted: EnvironmentFilter
+    parts: Parts, caller: Caller, request: PageRequest, wanted: EnvironmentFilter
 ) -> Page[Environment]:
     """Returns a page of environments with their namespaces."""
+    query = await _wanted(parts, caller, wanted)
+    async with parts.database.read() as session:
+        return await page_of(session, query, request, SORTABLE, ["namespace", "name"])
+
+
+async def continue_environments(
+    parts: Parts, caller: Caller, request: CursorRequest, wanted: EnvironmentFilter
+) -> CursorPage[Environment]:
+    """Returns the environments that follow a cursor. Raises `InvalidInput`."""
+    query = await _wanted(parts, caller, wanted)
+    async with parts.database.read() as session:
+        return await cursor_page_of(session, query, request, SORTABLE, Environment.id)
+
+
+async def _wanted(parts: Parts, caller: Caller, wanted: EnvironmentFilter) -> Select[Environment]:
     query = (
         select(Environment)
         .join(Environment.namespace)
         .join(Build, Build.id == Environment.current_build_id)
-        .where(Environment.deleted_on.is_(None))
+        .where(Environment.deleted_on.is_(None), visible_environments(caller))
         .options(contains_eager(Environment.namespace).selectinload(Namespace.role_mappings))
     )
+    if wanted.jwt is not None:
+        holder = await parts.identities.caller(wanted.jwt)
+        if not holder.authenticated:
+            raise InvalidInput("jwt is not a valid token; it may have ended or been revoked")
+        query = query.where(visible_environments(holder))
     if wanted.search:
         query = query.where(
             or_(
@@ -61,8 +92,7 @@ async def list_environments(
         query = query.where(Build.build_artifacts.any(artifact_type=wanted.artifact))
     for name in wanted.packages:
         query = query.where(Build.id.in_(builds_with(name)))
-    async with parts.database.read() as session:
-        return await page_of(session, query, request, SORTABLE, ["namespace", "name"])
+    return query
 
 
 async def get_environment(parts: Parts, caller: Caller, namespace: str, name: str) -> Environment:
@@ -73,6 +103,18 @@ async def get_environment(parts: Parts, caller: Caller, namespace: str, name: st
     if environment is None:
         raise NotFound("environment does not exist")
     return environment
+
+
+async def current_build(parts: Parts, caller: Caller, namespace: str, name: str) -> int:
+    """Returns the id of an environment's current build. Raises `NotFound`."""
+    async with parts.database.read() as session:
+        environment = await find_environment(session, namespace, name)
+    if environment is None:
+        raise NotFound("environment does not exist")
+    caller.require("environment::read", f"{namespace}/{name}")
+    if environment.current_build_id is None:
+        raise NotFound("build id does not exist")
+    return environment.current_build_id
 
 
 async def update_environment(

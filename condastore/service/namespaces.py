@@ -1,22 +1,26 @@
 """Namespaces."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from condastore.access import Caller
-from condastore.errors import Conflict, NotFound
+from condastore.access import Caller, check_pattern
+from condastore.errors import Conflict, InvalidInput, NotFound, Unauthorized
 from condastore.names import check_name
 from condastore.service.builds import settle_canceled
 from condastore.service.environments import mark_deleted
 from condastore.service.pages import Page, PageRequest, page_of
 from condastore.service.parts import Parts
-from condastore.tables import Environment, Namespace, utcnow
+from condastore.service.visibility import visible_namespaces
+from condastore.tables import Environment, Namespace, NamespaceRoleMapping, utcnow
 from condastore.tasks import enqueue
 
 
-async def list_namespaces(parts: Parts, request: PageRequest) -> Page[Namespace]:
+async def list_namespaces(parts: Parts, caller: Caller, request: PageRequest) -> Page[Namespace]:
     """Returns a page of the namespaces."""
-    query = select(Namespace).where(Namespace.deleted_on.is_(None))
+    query = select(Namespace).where(Namespace.deleted_on.is_(None), visible_namespaces(caller))
     async with parts.database.read() as session:
         return await page_of(session, query, request, {"name": Namespace.name}, ["name"])
 
@@ -44,6 +48,58 @@ async def create_namespace(parts: Parts, caller: Caller, name: str) -> None:
         if await session.scalar(select(Namespace.id).where(Namespace.name == name)) is not None:
             raise Conflict("namespace already exists")
         session.add(Namespace(name=name))
+
+
+async def update_namespace(
+    parts: Parts,
+    caller: Caller,
+    name: str,
+    *,
+    metadata: dict[str, Any] | None = None,
+    role_mappings: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Replaces a namespace's metadata, and what its users may do elsewhere; None leaves it.
+
+    Raises `NotFound`, `InvalidInput`, and `Unauthorized` if the caller would give away rights
+    that he has not.
+    """
+    caller.require("namespace::update", name)
+    rows = None
+    if role_mappings is not None:
+        caller.require("namespace-role-mapping::create", name)
+        caller.require("namespace-role-mapping::delete", name)
+        rows = _mapping_rows(parts, caller, role_mappings)
+    async with parts.database.write() as session:
+        namespace = await session.scalar(
+            select(Namespace)
+            .where(Namespace.name == name, Namespace.deleted_on.is_(None))
+            .options(selectinload(Namespace.role_mappings))
+        )
+        if namespace is None:
+            raise NotFound("namespace does not exist")
+        if metadata is not None:
+            namespace.metadata_ = metadata
+        if rows is not None:
+            namespace.role_mappings = rows
+    parts.identities.forget()
+
+
+def _mapping_rows(
+    parts: Parts, caller: Caller, role_mappings: Mapping[str, Sequence[str]]
+) -> list[NamespaceRoleMapping]:
+    policy = parts.identities.policy
+    rows = []
+    for entity, roles in role_mappings.items():
+        check_pattern(entity)
+        try:
+            names = [policy.check_role(role) for role in roles]
+        except InvalidInput:
+            raise InvalidInput(f"invalid entity={list(roles)}") from None
+        # An admin of one namespace must not make himself the admin of all.
+        if not caller.may_grant(entity, policy.permissions(names)):
+            raise Unauthorized
+        rows += [NamespaceRoleMapping(entity=entity, role=role) for role in names]
+    return rows
 
 
 async def delete_namespace(parts: Parts, caller: Caller, name: str) -> int:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from condastore.auth import Identities
+from condastore.builders.solves import Solves
 from condastore.configuration import CondaStore
 from condastore.database import Database
 from condastore.pool import Pool
@@ -23,3 +25,5 @@ class Parts:
     logs: LogHub
     storage: Storage
     store: Store
+    identities: Identities
+    solves: Solves

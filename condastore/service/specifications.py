@@ -46,7 +46,7 @@ async def submit(parts: Parts, caller: Caller, submission: Submission) -> int:
     """
     # Half a megabyte of YAML takes longer to parse than the event loop may be held.
     specification = await asyncio.to_thread(_parse, parts.config, submission)
-    name = submission.namespace or parts.defaults.default_namespace
+    name = submission.namespace or caller.primary_namespace
     caller.require("environment:create", f"{name}/{specification.name}")
     namespace = check_name(name)
     check_space(parts, "environment:create")

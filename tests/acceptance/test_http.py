@@ -103,12 +103,17 @@ def test_a_namespace_is_made_once_and_deleted_with_what_it_holds(
     assert not daemon.link("e", "short-lived").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["..", ".", "-x", "a b", "a:b", "x" * 256, "a%23"])
-def test_names_that_could_leave_a_directory_are_refused(shared_daemon: Daemon, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("..", 400), (".", 400), ("-x", 400), ("x" * 256, 400), ("a b", 403), ("a:b", 403)],
+)
+def test_names_that_could_leave_a_directory_are_refused(
+    shared_daemon: Daemon, name: str, status: int
+) -> None:
+    """No pattern matches characters that no name has (rest-api §2)."""
     url = shared_daemon.url + "/api/v1/namespace/" + name.replace(".", "%2e") + "/"
-    assert shared_daemon.client.post(url).status_code == 400
-    posted = shared_daemon.post({"name": "e"}, namespace=name)
-    assert posted.status_code == 400
+    assert shared_daemon.client.post(url).status_code == status
+    assert shared_daemon.post({"name": "e"}, namespace=name).status_code == status
 
 
 def test_an_environment(built: Built) -> None:

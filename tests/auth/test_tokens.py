@@ -1,21 +1,23 @@
 """The secret of an installation, and who holds its token."""
 
-import base64
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condastore.access import ADMINISTRATOR, ANONYMOUS
-from condastore.auth import AdminToken, keep_secret
+from condastore.access import DEFAULT_ROLES, AccessPolicy
+from condastore.auth import AdminToken, TokenSigner, keep_secret
+from condastore.auth.tokens import Claims
 from condastore.errors import ConfigurationError
 
 TOKEN = AdminToken("secret")
-
-
-def basic(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+KEY = "a key of the tests that is long enough for every algorithm, also HS512"
+SIGNER = TokenSigner(KEY, "HS256", AccessPolicy.of(DEFAULT_ROLES, {}, {}))
 
 
 def test_a_secret_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
@@ -52,43 +54,79 @@ def test_a_token_is_that_of_its_secret_and_does_not_tell_it() -> None:
     assert "secret" not in TOKEN.text
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        f"Bearer {TOKEN.text}",
-        f"bearer  {TOKEN.text} ",
-        f"Basic {basic(f':{TOKEN.text}')}",
-        f"BASIC {basic(f'anybody:{TOKEN.text}')}",
-    ],
-)
-def test_whoever_has_the_token_is_the_administrator(authorization: str) -> None:
-    assert TOKEN.caller(authorization) is ADMINISTRATOR
+def test_only_the_same_text_is_the_admin_token() -> None:
+    assert TOKEN.is_text(TOKEN.text)
+    for other in ("", TOKEN.text[:-1], TOKEN.text + "x", AdminToken("other").text, "é"):
+        assert not TOKEN.is_text(other)
+
+
+# Tokens of users
+
+
+def claims(**changes: Any) -> Claims:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    given: dict[str, Any] = {
+        "primary_namespace": "ada",
+        "role_bindings": {"ada/*": ("admin",), "lab/env": ("viewer", "developer")},
+        "expires": soon,
+        "id": "1",
+        "user": "ada",
+    }
+    return Claims(**{**given, **changes})
+
+
+def test_a_token_says_what_was_signed() -> None:
+    for said in (claims(), claims(user=None), claims(id=None, is_anonymous=True)):
+        assert SIGNER.read(SIGNER.sign(said)) == said
+
+
+def test_the_payload_is_that_of_conda_store() -> None:
+    payload = jwt.decode(SIGNER.sign(claims()), options={"verify_signature": False})
+    assert payload["primary_namespace"] == "ada"
+    assert payload["role_bindings"] == {"ada/*": ["admin"], "lab/env": ["viewer", "developer"]}
+    assert isinstance(payload["exp"], int)
+
+
+def test_a_token_that_conda_store_would_make_is_read() -> None:
+    payload = {"exp": int(time.time()) + 60, "role_bindings": {"*/*": ["editor"]}}
+    said = SIGNER.read(jwt.encode(payload, KEY, "HS256"))
+    assert said is not None
+    assert (said.primary_namespace, said.role_bindings) == ("default", {"*/*": ("developer",)})
 
 
 @pytest.mark.parametrize(
-    "authorization",
+    "payload",
     [
-        None,
-        "",
-        "Bearer",
-        "Bearer ",
-        TOKEN.text,
-        f"Token {TOKEN.text}",
-        f"Bearer {TOKEN.text[:-1]}",
-        f"Bearer {TOKEN.text}x",
-        f"Bearer {AdminToken('other').text}",
-        f"Basic {TOKEN.text}",
-        f"Basic {basic(TOKEN.text)}",
-        f"Basic {basic(f'{TOKEN.text}:')}",
-        "Basic !!!",
-        "Basic é",
-        f"Basic {base64.b64encode(b':' + bytes([0xFF])).decode()}",
+        {},
+        {"exp": 1},
+        {"exp": "soon"},
+        {"exp": 2**40, "primary_namespace": "a/b"},
+        {"exp": 2**40, "primary_namespace": 7},
+        {"exp": 2**40, "role_bindings": {"*/*": ["king"]}},
+        {"exp": 2**40, "role_bindings": {"everything": ["admin"]}},
+        {"exp": 2**40, "role_bindings": ["admin"]},
+        {"exp": 2**62},
     ],
 )
-def test_everybody_else_is_anonymous(authorization: str | None) -> None:
-    assert TOKEN.caller(authorization) is ANONYMOUS
+def test_a_token_that_says_nonsense_is_none(payload: dict[str, Any]) -> None:
+    assert SIGNER.read(jwt.encode(payload, KEY, "HS256")) is None
 
 
-@given(st.text(), st.sampled_from(["", "Bearer ", "Basic "]))
-def test_no_header_is_an_error(text: str, scheme: str) -> None:
-    assert TOKEN.caller(scheme + text.replace(TOKEN.text, "")) is ANONYMOUS
+def test_only_the_one_algorithm_and_the_one_key_count() -> None:
+    payload = {"exp": int(time.time()) + 60, "role_bindings": {"*/*": ["admin"]}}
+    unsigned = jwt.encode(payload, "", "none")
+    for token in (
+        unsigned,
+        unsigned + "x",
+        jwt.encode(payload, KEY, "HS512"),
+        jwt.encode(payload, KEY.upper(), "HS256"),
+        SIGNER.sign(claims())[:-2],
+        "a.b.c",
+        "x" * 100_000,
+    ):
+        assert SIGNER.read(token) is None
+
+
+@given(st.text())
+def test_no_text_is_an_error(text: str) -> None:
+    assert SIGNER.read(text) is None

@@ -1,0 +1,193 @@
+"""Who a token stands for, and what that is worth now (rest-api §11, §12)."""
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import aliased
+
+from condastore.access import ADMINISTRATOR, AccessPolicy, Bindings, Caller
+from condastore.auth.authentication import Identity
+from condastore.auth.tokens import AdminToken, Claims, TokenSigner
+from condastore.database import Database
+from condastore.tables import Namespace, NamespaceRoleMapping, NamespaceRoleMappingV2, Token, utcnow
+
+# What another daemon, or a hand on the database, revokes ends here after at most this time.
+CACHED_S = 5.0
+_CACHED = 1000
+
+
+@dataclass(frozen=True)
+class Predefined:
+    """A token that the configuration lists."""
+
+    primary_namespace: str
+    role_bindings: Bindings
+
+
+class Identities:
+    """Makes callers of tokens, and tokens of identities."""
+
+    def __init__(
+        self,
+        database: Database,
+        policy: AccessPolicy,
+        signer: TokenSigner,
+        admin_token: AdminToken,
+        *,
+        predefined_tokens: Mapping[str, Any],
+        default_namespace: str,
+        role_mappings_version: int,
+    ) -> None:
+        self.policy = policy
+        self.admin_token = admin_token
+        self._database = database
+        self._signer = signer
+        self._predefined = {
+            token: Predefined(
+                entry.get("primary_namespace", default_namespace),
+                policy.checked(entry.get("role_bindings", {})),
+            )
+            for token, entry in predefined_tokens.items()
+        }
+        self._version = role_mappings_version
+        self._cached: dict[str, tuple[float, Caller]] = {}
+        self.anonymous = policy.anonymous(default_namespace)
+
+    async def caller(self, token: str | None) -> Caller:
+        """Returns who a token stands for; an invalid, ended or revoked one stands for nobody."""
+        if not token:
+            return self.anonymous
+        if self.admin_token.is_text(token):
+            return ADMINISTRATOR
+        until, caller = self._cached.get(token, (0.0, self.anonymous))
+        if time.monotonic() < until and not _has_ended(caller):
+            return caller
+        caller = await self._caller(token)
+        if len(self._cached) >= _CACHED:
+            self._cached.clear()
+        self._cached[token] = (time.monotonic() + CACHED_S, caller)
+        return caller
+
+    def forget(self) -> None:
+        """Looks everybody's rights up anew: roles or tokens have changed."""
+        self._cached.clear()
+
+    async def log_in(self, identity: Identity, lifetime_s: int) -> tuple[str, datetime]:
+        """Returns a token for who signed in, and when it ends, with an offset."""
+        claims = Claims(
+            identity.primary_namespace,
+            self.policy.checked(identity.role_bindings),
+            datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=lifetime_s),
+            id=secrets.token_urlsafe(16),
+            user=identity.primary_namespace,
+        )
+        return await self._record(claims, owner=claims.user, is_login=True), claims.expires
+
+    async def mint(
+        self, caller: Caller, primary_namespace: str, bindings: Bindings, expires: datetime
+    ) -> str:
+        """Returns a token for a part of what a caller may do; see `service.tokens`."""
+        claims = Claims(
+            primary_namespace,
+            bindings,
+            expires,
+            id=secrets.token_urlsafe(16),
+            is_anonymous=not caller.authenticated,
+        )
+        return await self._record(claims, owner=caller.user, is_login=False)
+
+    async def revoke(self, token: str) -> None:
+        """Ends a token for good, wherever it is used."""
+        claims = self._signer.read(token)
+        if claims is None or claims.id is None:
+            return
+        async with self._database.write() as session:
+            row = await session.scalar(select(Token).where(Token.jti == claims.id))
+            if row is not None:
+                row.revoked_on = row.revoked_on or utcnow()
+        self.forget()
+
+    async def _record(self, claims: Claims, *, owner: str | None, is_login: bool) -> str:
+        async with self._database.write() as session:
+            session.add(
+                Token(
+                    jti=claims.id,
+                    owner=owner,
+                    primary_namespace=claims.primary_namespace,
+                    role_bindings={key: list(roles) for key, roles in claims.role_bindings.items()},
+                    is_login=is_login,
+                    expires_on=claims.expires.astimezone(UTC).replace(tzinfo=None),
+                )
+            )
+        return self._signer.sign(claims)
+
+    async def _caller(self, token: str) -> Caller:
+        if (known := self._predefined.get(token)) is not None:
+            granted = await self._granted(known.primary_namespace)
+            return self.policy.caller(known.primary_namespace, known.role_bindings, granted)
+        claims = self._signer.read(token)
+        if claims is None or await self._is_revoked(claims):
+            return self.anonymous
+        if claims.is_anonymous:
+            return _limited(self.policy.anonymous(claims.primary_namespace), claims, self.policy)
+        # Only whoever signed in has what was granted to him since; a minted token is a fixed part.
+        is_minted = claims.id is not None and claims.user is None
+        granted = {} if is_minted else await self._granted(claims.primary_namespace)
+        return self.policy.caller(
+            claims.primary_namespace,
+            claims.role_bindings,
+            granted,
+            user=claims.user,
+            expiration=claims.expires,
+        )
+
+    async def _is_revoked(self, claims: Claims) -> bool:
+        if claims.id is None:
+            return False
+        async with self._database.read() as session:
+            row = await session.scalar(select(Token).where(Token.jti == claims.id))
+        return row is None or row.revoked_on is not None
+
+    async def _granted(self, primary_namespace: str) -> Bindings:
+        """Returns what the database's role mappings give the users of a namespace."""
+        if self._version == 1:
+            query = (
+                select(NamespaceRoleMapping.entity, NamespaceRoleMapping.role)
+                .join(Namespace, Namespace.id == NamespaceRoleMapping.namespace_id)
+                .where(Namespace.name == primary_namespace, Namespace.deleted_on.is_(None))
+            )
+        else:
+            opened, theirs = aliased(Namespace), aliased(Namespace)
+            mapping = NamespaceRoleMappingV2
+            query = (
+                select(opened.name + "/*", mapping.role)
+                .join(opened, opened.id == mapping.namespace_id)
+                .join(theirs, theirs.id == mapping.other_namespace_id)
+                .where(theirs.name == primary_namespace, theirs.deleted_on.is_(None))
+            )
+        granted: dict[str, tuple[str, ...]] = {}
+        async with self._database.read() as session:
+            for pattern, role in await session.execute(query):
+                granted[pattern] = (*granted.get(pattern, ()), role)
+        return granted
+
+
+def _limited(anonymous: Caller, claims: Claims, policy: AccessPolicy) -> Caller:
+    """A token that nobody in particular minted: what it says, as far as everybody has it."""
+    bindings = {
+        pattern: roles
+        for pattern, roles in claims.role_bindings.items()
+        if anonymous.may_grant(pattern, policy.permissions(roles))
+    }
+    return AccessPolicy(policy.roles, {}, {}).caller(
+        claims.primary_namespace, bindings, expiration=claims.expires
+    )
+
+
+def _has_ended(caller: Caller) -> bool:
+    return caller.expiration is not None and caller.expiration <= datetime.now(UTC)

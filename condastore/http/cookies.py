@@ -1,0 +1,39 @@
+"""The cookie that keeps somebody signed in (rest-api §1)."""
+
+from datetime import UTC, datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from condastore.auth import Authentication, Identity
+from condastore.http.context import parts_of
+
+
+async def sign_in(
+    request: Request, response: Response, authentication: Authentication, identity: Identity
+) -> Response:
+    """Gives an answer the cookie with a new token."""
+    token, expires = await parts_of(request).identities.log_in(
+        identity, authentication.login_lifetime
+    )
+    response.set_cookie(
+        authentication.cookie_name,
+        token,
+        max_age=int((expires - datetime.now(UTC)).total_seconds()),
+        domain=authentication.cookie_domain,
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+    return response
+
+
+def forget(response: Response, authentication: Authentication) -> Response:
+    """Gives an answer that takes the cookie away."""
+    response.delete_cookie(
+        authentication.cookie_name,
+        domain=authentication.cookie_domain,
+        httponly=True,
+        samesite="strict",
+    )
+    return response

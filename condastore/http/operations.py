@@ -1,0 +1,137 @@
+"""What an operation of the API takes and gives, declared by the types of its handler.
+
+A handler is `async def handler(call: Call[Query, Body]) -> Shape`. From these three types come the
+checks of a request, the JSON of the answer, and the OpenAPI document, which so can't drift.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from condastore.access import Caller
+from condastore.http.context import caller_of, parts_of
+from condastore.http.parameters import Body, NoBody, NoQuery, decode_query, json_body, path_id
+from condastore.http.problems import json_response
+from condastore.service.parts import Parts
+
+Q = TypeVar("Q")
+B = TypeVar("B")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call(Generic[Q, B]):
+    """One request, checked: who asks, and what for."""
+
+    request: Request
+    parts: Parts
+    caller: Caller
+    query: Q
+    body: B
+
+    @property
+    def max_page_size(self) -> int:
+        """The most rows that a page has."""
+        size: int = self.request.app.state.max_page_size
+        return size
+
+    def path(self, name: str) -> str:
+        """Returns a name in the path."""
+        value: str = self.request.path_params[name]
+        return value
+
+    def id(self, name: str) -> int:
+        """Returns a number in the path; one that no row can have is still a number."""
+        return path_id(self.request, name)
+
+
+Plain = Call[NoQuery, NoBody]
+"""A request that its path says all of."""
+
+Handler = Callable[[Call[Any, Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A handler with the types that it declares."""
+
+    handler: Handler
+    query: type
+    body: Any
+    returns: Any
+
+    @classmethod
+    def of(cls, handler: Handler) -> "Operation":
+        """Returns the operation that a handler's annotations declare."""
+        hints = get_type_hints(handler)
+        query, body = get_args(hints["call"])
+        return cls(handler, query, body, hints["return"])
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the handler's docstring."""
+        return inspect.getdoc(self.handler) or ""
+
+    async def __call__(self, request: Request) -> Response:
+        """Answers a request."""
+        parts = parts_of(request)
+        for name in request.path_params:
+            if name.endswith("_id"):
+                path_id(request, name)
+        query: Any = decode_query(self.query, request.query_params)
+        body = await self._body(request, parts)
+        caller = await caller_of(request)
+        answer = await self.handler(Call(request, parts, caller, query, body))
+        return answer if isinstance(answer, Response) else json_response(answer)
+
+    async def _body(self, request: Request, parts: Parts) -> Any:
+        if self.body is NoBody:
+            return NoBody()
+        limits = self.body if issubclass(msgspec_class(self.body), Body) else Body
+        return await json_body(request, self.body, limits.max_bytes(parts.config))
+
+
+def msgspec_class(annotation: Any) -> type:
+    """Returns the class of an annotation such as `dict[str, Any]`."""
+    found: type = getattr(annotation, "__origin__", annotation)
+    return found
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Returns what `work` returns; it is cancelled when whoever asked has gone."""
+    working = asyncio.create_task(work, name="work that somebody waits for")
+    leaving = asyncio.create_task(_until_gone(request), name="whether he still waits")
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not working.done():
+            working.cancel()
+    return await working
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class Resource(Route):
+    """Everything that can be done at a path: its operations by method, and no HEAD."""
+
+    def __init__(self, path: str, **handlers: Handler) -> None:
+        self.operations = {
+            method: Operation.of(handler) for method, handler in sorted(handlers.items())
+        }
+
+        async def handle(request: Request) -> Response:
+            return await self.operations[request.method](request)
+
+        super().__init__(path, handle, methods=list(self.operations))
+        # Starlette adds HEAD to GET.
+        self.methods = set(self.operations)

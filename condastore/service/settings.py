@@ -1,0 +1,47 @@
+"""Settings: the daemon's, a namespace's, an environment's (rest-api §10)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+
+from condastore.access import Caller
+from condastore.service.parts import Parts
+from condastore.setting_rows import load_settings, setting_prefix
+from condastore.settings import Level, Settings, validate_update
+from condastore.tables import KeyValueStore
+
+
+async def get_settings(
+    parts: Parts, caller: Caller, namespace: str | None = None, environment: str | None = None
+) -> Settings:
+    """Returns the settings in force at a place."""
+    caller.require("setting::read", _arn(namespace, environment))
+    async with parts.database.read() as session:
+        return await load_settings(session, parts.defaults, namespace, environment)
+
+
+async def update_settings(
+    parts: Parts,
+    caller: Caller,
+    namespace: str | None,
+    environment: str | None,
+    changes: Mapping[str, Any],
+) -> None:
+    """Changes settings at one level. Raises `InvalidInput`, and then changes nothing."""
+    caller.require("setting::update", _arn(namespace, environment))
+    level = Level.GLOBAL if namespace is None else Level.NAMESPACE
+    checked = validate_update(Level.ENVIRONMENT if environment is not None else level, changes)
+    prefix = setting_prefix(namespace, environment)
+    async with parts.database.write() as session:
+        query = select(KeyValueStore).where(KeyValueStore.prefix == prefix)
+        rows = {row.key: row for row in await session.scalars(query)}
+        for key, value in checked.items():
+            if key in rows:
+                rows[key].value = value
+            else:
+                session.add(KeyValueStore(prefix=prefix, key=key, value=value))
+
+
+def _arn(namespace: str | None, environment: str | None) -> str:
+    return "/".join(name for name in (namespace, environment) if name is not None)

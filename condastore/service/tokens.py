@@ -1,0 +1,89 @@
+"""Tokens: made for a part of what their maker may do, listed, and revoked (rest-api §4.2)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select, true
+
+from condastore.access import Bindings, Caller
+from condastore.errors import InvalidInput, NotFound, Unauthorized
+from condastore.names import check_name
+from condastore.service.pages import Page, PageRequest, page_of
+from condastore.service.parts import Parts
+from condastore.tables import Token, row_id, utcnow
+
+DEFAULT_LIFETIME = timedelta(days=1)
+# JSON Web Tokens hold seconds since 1970 and databases hold years of four digits.
+LAST = datetime(9999, 1, 1, tzinfo=UTC)
+MAX_BINDINGS = 100
+
+
+async def mint(
+    parts: Parts,
+    caller: Caller,
+    *,
+    primary_namespace: str | None,
+    expiration: datetime | None,
+    role_bindings: Mapping[str, Sequence[str]] | None,
+) -> str:
+    """Returns a token. Raises `InvalidInput` for one that could do more, or longer."""
+    namespace = primary_namespace or caller.primary_namespace
+    check_name(namespace)
+    bindings = _bindings(parts, caller, role_bindings)
+    expires = _expires(caller, expiration)
+    return await parts.identities.mint(caller, namespace, bindings, expires)
+
+
+async def list_tokens(parts: Parts, caller: Caller, request: PageRequest) -> Page[Token]:
+    """Returns a page of tokens that are still good: one's own, or for an administrator all."""
+    whose = true() if _is_administrator(caller) else Token.owner == _user(caller)
+    query = select(Token).where(whose, Token.revoked_on.is_(None), Token.expires_on > utcnow())
+    async with parts.database.read() as session:
+        return await page_of(session, query, request, {"id": Token.id}, ["id"])
+
+
+async def revoke(parts: Parts, caller: Caller, token_id: int) -> None:
+    """Ends a token for good. Raises `NotFound`, also for what is somebody else's."""
+    async with parts.database.write() as session:
+        row = await session.get(Token, row_id(token_id))
+        if row is None or not (_is_administrator(caller) or row.owner == _user(caller)):
+            raise NotFound("token does not exist")
+        row.revoked_on = row.revoked_on or utcnow()
+    parts.identities.forget()
+
+
+def _bindings(parts: Parts, caller: Caller, wanted: Mapping[str, Sequence[str]] | None) -> Bindings:
+    if not wanted:
+        return caller.bindings
+    if len(wanted) > MAX_BINDINGS:
+        raise InvalidInput(f"role_bindings has more than {MAX_BINDINGS} patterns")
+    policy = parts.identities.policy
+    bindings = policy.checked(wanted)
+    if not all(
+        caller.may_grant(pattern, policy.permissions(roles)) for pattern, roles in bindings.items()
+    ):
+        raise InvalidInput("Requested role_bindings are not a subset of current permissions")
+    return bindings
+
+
+def _expires(caller: Caller, wanted: datetime | None) -> datetime:
+    if wanted is None:
+        return caller.expiration or datetime.now(UTC) + DEFAULT_LIFETIME
+    if wanted.tzinfo is None:
+        raise InvalidInput("expiration has no offset from UTC; write it as 2027-01-31T12:00:00Z")
+    last = caller.expiration or LAST
+    if not caller.authenticated:
+        last = datetime.now(UTC) + DEFAULT_LIFETIME
+    if wanted > last:
+        raise InvalidInput("Requested expiration of token is greater than current permissions")
+    return wanted
+
+
+def _is_administrator(caller: Caller) -> bool:
+    return caller.allows("setting::update", "")
+
+
+def _user(caller: Caller) -> str:
+    if caller.user is None:
+        raise Unauthorized("sign in to see and revoke your tokens; a token alone can't")
+    return caller.user
