@@ -28,6 +28,9 @@ c = get_config()
 # Origins whose pages may read answers (CORS).
 # c.CondaStoreServer.cors_allow_origins = []
 
+# Serve `/metrics` and `/celery`.
+# c.CondaStoreServer.enable_metrics = True
+
 # Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.
 # c.CondaStoreServer.log_level = 20
 

@@ -46,6 +46,7 @@ from condastore.errors import ConfigurationError, InvalidInput
 from condastore.http.app import WebOptions, create_app
 from condastore.http.security import LOOPBACK_HOSTS
 from condastore.locks import DirectoryLock
+from condastore.metrics import Metrics
 from condastore.pool import Pool, Work
 from condastore.prefixes import Store
 from condastore.recovery import recover
@@ -119,6 +120,8 @@ class CondaStoreServer(Application):
     max_page_size = Integer(100, min=1, max=10_000, help="Rows of a page of a list.").tag(
         config=True
     )
+
+    enable_metrics = Bool(True, help="Serve `/metrics` and `/celery`.").tag(config=True)
 
     template_vars = Dict(
         help="Values for the templates of the pages: `banner` is shown above the login form."
@@ -208,8 +211,9 @@ class Daemon:
         solvers = SolverPool(self._store.scratch, self._worker)
         stack.push_async_callback(solvers.close)
         links = Links(database, self._store)
+        metrics = Metrics()
         builder = Builder(
-            self._config, defaults, database, self._store, storage, logs, solvers, links
+            self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
         )
         remover = Remover(defaults, database, self._store, storage, links)
         owner = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:16]}"
@@ -221,7 +225,16 @@ class Daemon:
         )
         solves = Solves(self._config, database, self._store, solvers)
         return Parts(
-            self._config, defaults, database, pool, logs, storage, self._store, identities, solves
+            self._config,
+            defaults,
+            database,
+            pool,
+            logs,
+            storage,
+            self._store,
+            identities,
+            solves,
+            metrics,
         )
 
     def _identities(self, database: Database, secret: str, token: AdminToken) -> Identities:
@@ -263,6 +276,7 @@ class Daemon:
             allowed_hosts=hosts,
             max_page_size=app.max_page_size,
             template_vars=app.template_vars,
+            enable_metrics=app.enable_metrics,
             cors_allow_origins=app.cors_allow_origins,
             cors_allow_origin_regex=app.cors_allow_origin_regex,
         )
@@ -277,7 +291,9 @@ class Daemon:
                 ),
                 name="http",
             )
+            lag = group.create_task(parts.metrics.watch_loop(), name="event loop lag")
             await self._stopping.wait()
+            lag.cancel()
             logging.getLogger(__name__).info(
                 "stopping; %d running builds have %g s to finish",
                 parts.pool.running,

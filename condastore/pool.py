@@ -82,6 +82,16 @@ class Pool:
         """The number of tasks at work."""
         return len(self._running)
 
+    @property
+    def use(self) -> dict[str, tuple[int, int]]:
+        """How many tasks of each lane run, and may run at once."""
+        return {name: (lane.busy, lane.size) for name, lane in self._lanes.items()}
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of tasks that this pool works on."""
+        return sorted(self._works)
+
     async def recover(self) -> Recovery:
         """Takes over what daemons that are gone left; to be called before the port opens."""
         recovery = await self._queue.recover()
@@ -167,9 +177,11 @@ class Pool:
         task = group.create_task(self._work(run), name=f"{claim.kind} task {claim.id}")
         self._running[claim.id] = (run, task)
         self._some_running.set()
+        lane.busy += 1
 
         def ended(_: asyncio.Task[None]) -> None:
             del self._running[claim.id]
+            lane.busy -= 1
             lane.slots.release()
             # It may have queued others.
             self.wake()
@@ -277,5 +289,7 @@ async def _awaited(change: Awaitable[None]) -> None:
 class _Lane:
     def __init__(self, size: int) -> None:
         self.kinds: list[str] = []
+        self.size = size
+        self.busy = 0
         self.slots = asyncio.Semaphore(size)
         self.woken = asyncio.Event()

@@ -25,7 +25,7 @@ from condastore.builders.artifacts import MAKERS, Installed
 from condastore.builders.jobs import Solution, build_job, locked_solution, solve_job
 from condastore.builders.links import Links
 from condastore.builders.plan import Plan, plan_of
-from condastore.builders.process import engine
+from condastore.builders.process import Child, engine
 from condastore.builders.reporter import Reporter
 from condastore.builders.solver import SolverPool
 from condastore.builds import FINAL, ArtifactType, BuildStatus, cancel_marker, storage_key
@@ -33,6 +33,7 @@ from condastore.configuration import CondaStore
 from condastore.database import Database, uninterrupted
 from condastore.errors import BuildError, CondaStoreError
 from condastore.faults import fault
+from condastore.metrics import Metrics
 from condastore.packages import record_packages
 from condastore.pool import Retry, Run, Stop
 from condastore.prefixes import Store
@@ -62,6 +63,7 @@ class Builder:
         logs: LogHub,
         solvers: SolverPool,
         links: Links,
+        metrics: Metrics,
     ) -> None:
         self._config = config
         self._defaults = defaults
@@ -71,6 +73,7 @@ class Builder:
         self._logs = logs
         self._solvers = solvers
         self._links = links
+        self._metrics = metrics
 
     async def run(self, run: Run) -> None:
         """Builds, unless the build has ended already. A failure is recorded, not raised."""
@@ -99,11 +102,15 @@ class Builder:
         plan = await uninterrupted(self._begin(build_id))
         if plan is None:
             return
-        reporter = Reporter(self._logs.open(build_id, plan.log_key))
+        reporter = Reporter(self._logs.open(build_id, plan.log_key), self._metrics.phase_ended)
         reporter.line(f"starting build of conda environment {utcnow()} UTC")
-        solution = await self._solve(plan, reporter)
-        installed = await self._install(plan, solution, reporter)
+        # While the solver works, the child that will install gets ready.
+        ready = ("--role", "build", "--memory", str(self._config.max_build_memory))
+        async with engine(self._store.scratch, *ready) as child:
+            solution = await self._solve(plan, reporter)
+            installed = await self._install(child, plan, solution, reporter)
         await uninterrupted(self._publish(plan, solution, installed, reporter))
+        reporter.end_phase()
 
     # The phases
 
@@ -146,12 +153,13 @@ class Builder:
         fault("build.solved")
         return Solution(job["channels"], result["packages"], [])
 
-    async def _install(self, plan: Plan, solution: Solution, reporter: Reporter) -> Installed:
+    async def _install(
+        self, child: Child, plan: Plan, solution: Solution, reporter: Reporter
+    ) -> Installed:
         """Makes the prefix, in a child process of its own."""
         job = build_job(self._config, self._store, plan, solution)
         await asyncio.to_thread(plan.prefix.parent.mkdir, parents=True, exist_ok=True)
-        async with engine(self._store.scratch) as child:
-            result: dict[str, Any] = await child.do(job, reporter.event)
+        result: dict[str, Any] = await child.do(job, reporter.event)
         fault("build.installed")
         return Installed(result["packages"], result["pip"], result["size"]["bytes"])
 

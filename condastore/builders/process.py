@@ -174,9 +174,9 @@ class Child:
 
 
 @asynccontextmanager
-async def engine(scratch: Path) -> AsyncIterator[Child]:
+async def engine(scratch: Path, *arguments: str) -> AsyncIterator[Child]:
     """Starts an engine process; it is gone, with all its own, when the block ends."""
-    child = await start_engine(scratch)
+    child = await start_engine(scratch, *arguments)
     try:
         yield child
     finally:
@@ -184,21 +184,22 @@ async def engine(scratch: Path) -> AsyncIterator[Child]:
         await uninterrupted(child.kill())
 
 
-async def start_engine(scratch: Path) -> Child:
+async def start_engine(scratch: Path, *arguments: str) -> Child:
     """Starts an engine process that waits for a job; its caller must `kill` it.
 
-    `scratch` is an existing directory on the store's file system, for what is of no use later.
+    `scratch` is an existing directory on the store's file system, for what is of no use later;
+    the arguments are the engine's, besides those that say how to speak with it.
     """
     # Not in a thread: a cancellation would leave it there.
     directory = Path(tempfile.mkdtemp(dir=scratch))
     try:
-        return await _start(directory)
+        return await _start(directory, *arguments)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
 
 
-async def _start(directory: Path) -> Child:
+async def _start(directory: Path, *arguments: str) -> Child:
     reading, writing = os.pipe()
     try:
         # Listened to before it starts, so that a cancellation leaves no process behind.
@@ -214,6 +215,7 @@ async def _start(directory: Path) -> Child:
                 str(writing),
                 "--parent",
                 str(os.getpid()),
+                *arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

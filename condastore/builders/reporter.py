@@ -1,6 +1,7 @@
 """What a build tells: the events of its children become its log and its progress."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from condastore.builders.process import Event, printable
@@ -11,9 +12,13 @@ from condastore.streams import BuildLog
 class Reporter:
     """Writes one build's log."""
 
-    def __init__(self, log: BuildLog) -> None:
+    def __init__(
+        self, log: BuildLog, phase_ended: Callable[[str, float], None] | None = None
+    ) -> None:
         self._log = log
+        self._phase = ""
         self._phase_began = time.monotonic()
+        self._phase_ended = phase_ended
 
     def line(self, text: str) -> None:
         """Adds a line of the daemon's own."""
@@ -22,8 +27,15 @@ class Reporter:
     def phase(self, phase: str) -> None:
         """Says that a phase begins."""
         fault(f"phase.{phase}")
-        self._phase_began = time.monotonic()
+        self.end_phase()
+        self._phase, self._phase_began = phase, time.monotonic()
         self._log.happened({"event": "phase", "phase": phase})
+
+    def end_phase(self) -> None:
+        """Tells how many seconds the phase took that ends here, if one does."""
+        if self._phase and self._phase_ended is not None:
+            self._phase_ended(self._phase, time.monotonic() - self._phase_began)
+        self._phase = ""
 
     async def event(self, event: Event) -> None:
         """Takes an event of a child; waits while the log's file is far behind."""

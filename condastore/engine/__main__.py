@@ -23,6 +23,8 @@ def main() -> int:
     os.set_inheritable(arguments.events_fd, False)
     events = Events(arguments.events_fd)
     roles: dict[str, Role] = {}
+    if arguments.role is not None:
+        roles[arguments.role] = _limited_role(arguments.role, arguments.memory)
     done = True
     for line in sys.stdin.buffer:
         done = _perform(line, roles, events)
@@ -35,12 +37,19 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="condastore.engine", description=__doc__)
     parser.add_argument("--events-fd", type=int, default=EVENTS_FD)
     parser.add_argument("--parent", type=int, help="end at once if this is not the parent")
+    parser.add_argument("--role", help="kind of the first job, which is prepared for")
+    parser.add_argument("--memory", type=int, help="limit of such a job, in bytes")
     return parser.parse_args()
 
 
+def _limited_role(name: str, memory_bytes: int | None) -> Role:
+    # Limits must be set before rattler is loaded.
+    confine.limit(name, memory_bytes)
+    return _role(name)
+
+
 def _role(name: str) -> Role:
-    # Imported here because limits must be set before rattler is loaded, and because removing
-    # files needs none of it.
+    # Imported here because removing files needs none of rattler.
     if name == "solve":
         from condastore.engine.solver import Solver
 
@@ -59,8 +68,7 @@ def _perform(line: bytes, roles: dict[str, Role], events: Events) -> bool:
         job = json.loads(line)
         name = job["job"]
         if name not in roles:
-            confine.limit(name, job.get("limits", {}).get("memory_bytes"))
-            roles[name] = _role(name)
+            roles[name] = _limited_role(name, job.get("limits", {}).get("memory_bytes"))
         roles[name](job, events)
     except BaseException as error:  # a panic in Rust is no Exception
         reason = explain(error)

@@ -14,6 +14,7 @@ from condastore.auth import Authentication
 from condastore.http import (
     builds,
     environments,
+    health,
     identity,
     login,
     logs,
@@ -22,11 +23,15 @@ from condastore.http import (
     shapes,
     specifications,
 )
+from condastore.http.docs import ApiDocs
+from condastore.http.metrics import Latencies, MetricsPages
 from condastore.http.operations import Plain, Resource
 from condastore.http.problems import HANDLERS
 from condastore.http.security import CrossSiteGuard, HostGuard, SecurityHeaders
 from condastore.http.wire import Wire
+from condastore.service import readings
 from condastore.service.parts import Parts
+from condastore.service.readings import HEALTH_AGE_S, Cached
 
 # conda-store's, for the state of a login in progress.
 SESSION_S = 14 * 24 * 3600
@@ -43,6 +48,7 @@ ENVIRONMENT = "/environment/{namespace}/{environment}"
 BUILD = "/build/{build_id}"
 API: list[BaseRoute] = [
     Resource("/", GET=about),
+    Resource("/health/", GET=health.health),
     Resource("/permission/", GET=identity.permission),
     Resource("/usage/", GET=identity.namespace_usage),
     Resource("/token/", GET=identity.list_tokens, POST=identity.mint),
@@ -106,6 +112,7 @@ class WebOptions:
     """Names that requests may be for; None for any."""
     max_page_size: int
     template_vars: dict[str, Any]
+    enable_metrics: bool
     cors_allow_origins: list[str]
     cors_allow_origin_regex: str | None
 
@@ -116,20 +123,28 @@ def create_app(parts: Parts, authentication: Authentication, options: WebOptions
         Mount("/api/v1", routes=API),
         Mount("/api/v2", routes=API_V2),
         *login.routes(authentication),
+        *ApiDocs({"v1": API, "v2": API_V2}, options.url_prefix).routes,
     ]
+    if options.enable_metrics:
+        routes += MetricsPages(parts).routes
     if options.url_prefix:
         routes = [Mount(options.url_prefix, routes=routes)]
     app = Starlette(
-        routes=routes, middleware=_middleware(authentication, options), exception_handlers=HANDLERS
+        routes=routes,
+        middleware=_middleware(parts, authentication, options),
+        exception_handlers=HANDLERS,
     )
     app.state.parts = parts
     app.state.authentication = authentication
+    app.state.health = Cached(lambda: readings.health(parts), HEALTH_AGE_S)
     app.state.template_vars = options.template_vars
     app.state.max_page_size = options.max_page_size
     return app
 
 
-def _middleware(authentication: Authentication, options: WebOptions) -> list[Middleware]:
+def _middleware(
+    parts: Parts, authentication: Authentication, options: WebOptions
+) -> list[Middleware]:
     everything: dict[str, Any] = {
         "allow_origins": options.cors_allow_origins,
         "allow_origin_regex": options.cors_allow_origin_regex,
@@ -144,4 +159,5 @@ def _middleware(authentication: Authentication, options: WebOptions) -> list[Mid
         Middleware(CrossSiteGuard, cookie_name=authentication.cookie_name),
         Middleware(Wire),
         Middleware(SessionMiddleware, secret_key=options.session_secret, max_age=SESSION_S),
+        Middleware(Latencies, metrics=parts.metrics),
     ]

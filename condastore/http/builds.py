@@ -2,9 +2,9 @@
 
 from starlette.responses import PlainTextResponse, Response
 
-from condastore.builds import ArtifactType, BuildStatus, cancel_message
+from condastore.builds import ArtifactType, BuildStatus, cancel_message, media_type
 from condastore.http import artifacts, shapes
-from condastore.http.operations import Call, Plain
+from condastore.http.operations import Call, Plain, answers
 from condastore.http.parameters import NoBody, PageQuery, page_request
 from condastore.service import builds
 from condastore.service.builds import BuildFilter, PackageFilter
@@ -82,21 +82,25 @@ async def packages(call: Call[PackagesQuery, NoBody]) -> shapes.Listed[shapes.Pa
     return shapes.page(rows, shapes.Package.of)
 
 
+@answers(media_type(ArtifactType.LOCKFILE))
 async def lockfile(call: Plain) -> Response:
     """A build's lockfile: conda-lock version 1, as JSON."""
     return await artifacts.respond(call, call.id("build_id"), ArtifactType.LOCKFILE)
 
 
+@answers(media_type(ArtifactType.YAML))
 async def yaml(call: Plain) -> Response:
     """The environment.yaml of what was installed, all pinned."""
     return await artifacts.respond(call, call.id("build_id"), ArtifactType.YAML)
 
 
+@answers(media_type(ArtifactType.CONDA_PACK))
 async def archive(call: Plain) -> Response:
     """A build as a conda-pack archive."""
     return await artifacts.respond(call, call.id("build_id"), ArtifactType.CONDA_PACK)
 
 
+@answers(media_type(ArtifactType.CONSTRUCTOR_INSTALLER))
 async def installer(call: Plain) -> Response:
     """A build as an installer."""
     return await artifacts.respond(
@@ -107,6 +111,7 @@ async def installer(call: Plain) -> Response:
     )
 
 
+@answers("text/plain")
 async def docker(call: Plain) -> Response:
     """The name of a build's image."""
     key = await artifacts.find(

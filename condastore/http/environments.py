@@ -5,9 +5,9 @@ from enum import StrEnum
 import msgspec
 from starlette.responses import Response
 
-from condastore.builds import ArtifactType, BuildStatus
+from condastore.builds import ArtifactType, BuildStatus, media_type
 from condastore.http import artifacts, shapes
-from condastore.http.operations import Call, Plain
+from condastore.http.operations import Call, Plain, answers
 from condastore.http.parameters import Body, NoBody, NoQuery, at_least, page_request
 from condastore.service import environments
 from condastore.service.environments import EnvironmentFilter
@@ -69,7 +69,7 @@ class CursorQuery(Filter, kw_only=True):
         return CursorRequest(self.cursor, min(limit, MAX_LIMIT), names, self.order is Order.desc)
 
 
-class Change(Body, kw_only=True):
+class EnvironmentChange(Body, kw_only=True):
     """What to change; what is absent stays."""
 
     build_id: int | None = None
@@ -104,7 +104,7 @@ async def get(call: Plain) -> shapes.Data[shapes.Environment]:
     return shapes.data(shapes.Environment.of(row))
 
 
-async def update(call: Call[NoQuery, Change]) -> shapes.Acknowledgement:
+async def update(call: Call[NoQuery, EnvironmentChange]) -> shapes.Acknowledgement:
     """Changes an environment's description, or which of its builds is the current one."""
     await environments.update_environment(
         call.parts,
@@ -123,11 +123,12 @@ async def delete(call: Plain) -> shapes.Acknowledgement:
     return shapes.acknowledge(f"environment {namespace}/{name} is being deleted ({size} bytes)")
 
 
+@answers(media_type(ArtifactType.LOCKFILE))
 async def lockfile(call: Plain) -> Response:
     """The lockfile of an environment's current build."""
     build_id = await environments.current_build(call.parts, call.caller, *_named(call))
     return await artifacts.respond(call, build_id, ArtifactType.LOCKFILE)
 
 
-def _named(call: Plain | Call[NoQuery, Change]) -> tuple[str, str]:
+def _named(call: Plain | Call[NoQuery, EnvironmentChange]) -> tuple[str, str]:
     return call.path("namespace"), call.path("environment")

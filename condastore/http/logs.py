@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 
 from condastore.errors import CondaStoreError
 from condastore.http.context import caller_of, parts_of
-from condastore.http.operations import Call
+from condastore.http.operations import Call, answers
 from condastore.http.parameters import NoBody, at_least, decode_query, path_id
 from condastore.http.security import same_site
 from condastore.service import logs
@@ -35,6 +35,7 @@ class SocketQuery(msgspec.Struct, kw_only=True):
     offset: int = 0
 
 
+@answers("text/plain")
 async def text(call: Call[TextQuery, NoBody]) -> Response:
     """A build's log so far; with `?follow=1` also what is still to come."""
     positions = await logs.read_log(

@@ -12,7 +12,7 @@ from condastore.service import namespaces, roles
 Json = dict[str, Any]
 
 
-class Change(Body, kw_only=True):
+class NamespaceChange(Body, kw_only=True):
     """What to replace; what is absent or null stays."""
 
     metadata: Json | None = None
@@ -53,7 +53,7 @@ async def create(call: Plain) -> shapes.Acknowledgement:
     return shapes.acknowledge()
 
 
-async def update(call: Call[NoQuery, Change]) -> shapes.Acknowledgement:
+async def update(call: Call[NoQuery, NamespaceChange]) -> shapes.Acknowledgement:
     """Replaces a namespace's metadata, and what its users may do elsewhere."""
     await namespaces.update_namespace(
         call.parts,

@@ -54,7 +54,20 @@ class Call(Generic[Q, B]):
 Plain = Call[NoQuery, NoBody]
 """A request that its path says all of."""
 
+ROUTE = "condastore.route"
+"""Where the template of a request's path is in its scope."""
+
 Handler = Callable[[Call[Any, Any]], Awaitable[Any]]
+
+
+def answers(media_type: str) -> Callable[[Handler], Handler]:
+    """Declares what a handler answers with that returns a whole `Response`."""
+
+    def declare(handler: Handler) -> Handler:
+        handler.media_type = media_type  # type: ignore[attr-defined]
+        return handler
+
+    return declare
 
 
 @dataclass(frozen=True)
@@ -65,13 +78,15 @@ class Operation:
     query: type
     body: Any
     returns: Any
+    media_type: str
 
     @classmethod
     def of(cls, handler: Handler) -> "Operation":
         """Returns the operation that a handler's annotations declare."""
         hints = get_type_hints(handler)
         query, body = get_args(hints["call"])
-        return cls(handler, query, body, hints["return"])
+        media_type = getattr(handler, "media_type", "application/json")
+        return cls(handler, query, body, hints["return"], media_type)
 
     @property
     def summary(self) -> str:
@@ -130,6 +145,7 @@ class Resource(Route):
         }
 
         async def handle(request: Request) -> Response:
+            request.scope[ROUTE] = request.scope["root_path"] + path
             return await self.operations[request.method](request)
 
         super().__init__(path, handle, methods=list(self.operations))

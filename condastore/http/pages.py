@@ -1,5 +1,6 @@
 """HTML pages: templates that escape what they show, under a strict policy for what they load."""
 
+import json
 import secrets
 from functools import cache
 from pathlib import Path
@@ -27,4 +28,20 @@ def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader
 
     loader = FileSystemLoader(Path(__file__).parent / "templates")
-    return Environment(loader=loader, autoescape=True)
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True)
+    environment.filters["pretty"] = lambda value: json.dumps(value, indent=2)
+    environment.filters["shown"] = _type_text
+    return environment
+
+
+def _type_text(schema: dict[str, Any]) -> str:
+    """Returns a JSON schema in a few words."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return " or ".join(map(_type_text, schema["anyOf"]))
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"list of {_type_text(schema.get('items', {}))}"
+    return str(schema.get("type", "anything"))

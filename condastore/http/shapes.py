@@ -47,6 +47,12 @@ class Problem(msgspec.Struct):
     message: str
 
 
+class NoRoute(msgspec.Struct):
+    """What is answered to a path that leads nowhere."""
+
+    detail: str
+
+
 class Invalid(msgspec.Struct):
     """What is wrong with a path, query or body, in FastAPI's shape."""
 

@@ -6,6 +6,7 @@ from condastore.auth import Identities
 from condastore.builders.solves import Solves
 from condastore.configuration import CondaStore
 from condastore.database import Database
+from condastore.metrics import Metrics
 from condastore.pool import Pool
 from condastore.prefixes import Store
 from condastore.settings import Settings
@@ -27,3 +28,4 @@ class Parts:
     store: Store
     identities: Identities
     solves: Solves
+    metrics: Metrics

@@ -431,9 +431,17 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert f"port {port} on 127.0.0.1 can't be used: Address already in use" in sentence
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "example.org"])
-def test_only_loopback_is_served(tmp_path: Path, address: str) -> None:
-    assert "only loopback" in refusal(tmp_path / "data", f"--CondaStoreServer.address={address}")
+def test_an_address_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    refused = refusal(tmp_path / "data", "--CondaStoreServer.address=192.0.2.1")
+    assert "port 0 on 192.0.2.1 can't be used" in refused
+
+
+def test_other_addresses_than_loopback_are_served_for_any_name(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--CondaStoreServer.address=0.0.0.0") as daemon:
+        url = daemon.url.replace("0.0.0.0", "127.0.0.1")
+        for host in ("store.example", "localhost"):
+            answer = daemon.client.get(f"{url}/api/v1/", headers={"Host": host})
+            assert answer.status_code == 200
 
 
 def test_a_configuration_file_must_be_there_and_make_sense(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from condastore.http.operations import Resource
 from tests.acceptance.harness import Daemon
 
 # Whoever asks may be anybody.
-OPEN = {"/", "/permission/", "/usage/", "/namespace/", "/environment/", "/build/"}
+OPEN = {"/", "/health/", "/permission/", "/usage/", "/namespace/", "/environment/", "/build/"}
 # About the caller alone.
 OWN = {"/token/", "/token/{token_id}/"}
 

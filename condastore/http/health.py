@@ -1,0 +1,16 @@
+"""`/api/v1/health/`, for probes."""
+
+from condastore.errors import Unavailable
+from condastore.http import shapes
+from condastore.http.operations import Plain
+from condastore.service.readings import Cached
+
+
+async def health(call: Plain) -> shapes.Data[dict[str, str | None]]:
+    """Whether the daemon can work; 503 with what is wrong if it can't."""
+    cached: Cached[dict[str, str | None]] = call.request.app.state.health
+    found = await cached.get()
+    wrong = [problem for problem in found.values() if problem is not None]
+    if wrong:
+        raise Unavailable("; ".join(wrong))
+    return shapes.data(found)

@@ -1,0 +1,154 @@
+"""What is read of the daemon when somebody looks: metrics, work, health (rest-api §6)."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import func, select
+
+from condastore.builds import BuildStatus
+from condastore.metrics import Reading
+from condastore.service.parts import Parts
+from condastore.tables import Build, Environment, Task, TaskState
+
+T = TypeVar("T")
+
+# Scrapes and probes come as often as they like; what they see is at most this old.
+READINGS_AGE_S = 5.0
+HEALTH_AGE_S = 1.0
+HEALTH_LIMIT_S = 3.0
+PROBE_KEY = "health/probe"
+
+
+class Cached(Generic[T]):
+    """A value that is looked up again when it is old, by one at a time."""
+
+    def __init__(self, look: Callable[[], Awaitable[T]], age_s: float) -> None:
+        self._look = look
+        self._age_s = age_s
+        self._turn = asyncio.Lock()
+        self._until = 0.0
+        self._value: T | None = None
+
+    async def get(self) -> T:
+        """Returns the value."""
+        async with self._turn:
+            if self._value is None or time.monotonic() >= self._until:
+                self._value = await self._look()
+                self._until = time.monotonic() + self._age_s
+            return self._value
+
+
+async def readings(parts: Parts) -> list[Reading]:
+    """Returns how much there is of everything."""
+    async with parts.database.read() as session:
+        statuses = dict(
+            (await session.execute(select(Build.status, func.count()).group_by(Build.status)))
+            .tuples()
+            .all()
+        )
+        environments = await session.scalar(
+            select(func.count()).where(Environment.deleted_on.is_(None))
+        )
+        waiting = select(Task.kind, Task.state, func.count()).where(
+            Task.state.in_([TaskState.QUEUED, TaskState.RUNNING])
+        )
+        tasks = (await session.execute(waiting.group_by(Task.kind, Task.state))).tuples().all()
+    disk = await asyncio.to_thread(shutil.disk_usage, parts.store.root)
+    use = parts.pool.use
+    return [
+        _one("conda_store_disk_free", "Free bytes of the store's file system.", disk.free),
+        _one("conda_store_disk_total", "Bytes of the store's file system.", disk.total),
+        _one("conda_store_disk_usage", "Used bytes of the store's file system.", disk.used),
+        *(
+            _one(
+                f"conda_store_build_{status.lower()}",
+                f"Builds that are {status}, deleted ones included.",
+                statuses.get(status, 0),
+            )
+            for status in BuildStatus
+        ),
+        _one("conda_store_environments", "Environments.", environments or 0),
+        Reading(
+            "condastore_tasks",
+            "Tasks that wait or run.",
+            {(kind, state.lower()): count for kind, state, count in tasks},
+            ("kind", "state"),
+        ),
+        Reading(
+            "condastore_pool_running",
+            "Tasks that run in this daemon.",
+            {(lane,): busy for lane, (busy, _) in use.items()},
+            ("lane",),
+        ),
+        Reading(
+            "condastore_pool_size",
+            "Tasks that may run at once in this daemon.",
+            {(lane,): size for lane, (_, size) in use.items()},
+            ("lane",),
+        ),
+    ]
+
+
+async def work(parts: Parts) -> dict[str, Any]:
+    """Returns what the pool does, in the shape of a Celery worker's answers."""
+    name = "condastore"
+    async with parts.database.read() as session:
+        query = select(Task.id, Task.kind, Task.namespace, Task.build_id, Task.state).where(
+            Task.state.in_([TaskState.QUEUED, TaskState.RUNNING])
+        )
+        rows = (await session.execute(query.order_by(Task.id).limit(1000))).all()
+
+    def of(state: TaskState) -> dict[str, list[dict[str, Any]]]:
+        # What they are about is for those who may see it.
+        return {name: [{"id": row.id, "name": row.kind} for row in rows if row.state == state]}
+
+    return {
+        "availability": {name: {"ok": "pong"}},
+        "stats": {name: {"pool": {"max-concurrency": sum(n for _, n in parts.pool.use.values())}}},
+        "registered_tasks": {name: parts.pool.kinds},
+        "active_tasks": of(TaskState.RUNNING),
+        "scheduled_tasks": of(TaskState.QUEUED),
+    }
+
+
+async def health(parts: Parts) -> dict[str, str | None]:
+    """Returns what is wrong with each part that everything depends on; None where nothing is."""
+    checks = {
+        "database": _check_database(parts),
+        "storage": _check_storage(parts),
+        "store": asyncio.to_thread(_check_store, parts),
+    }
+    found = await asyncio.gather(*(_problem(name, check) for name, check in checks.items()))
+    return dict(zip(checks, found, strict=True))
+
+
+async def _problem(name: str, check: Awaitable[None]) -> str | None:
+    """Returns a sentence without a path or a secret."""
+    try:
+        async with asyncio.timeout(HEALTH_LIMIT_S):
+            await check
+    except TimeoutError:
+        return f"the {name} does not answer within {HEALTH_LIMIT_S:g} s"
+    except Exception as error:
+        return f"the {name} can't be used ({type(error).__name__}); the daemon's log says more"
+    return None
+
+
+async def _check_database(parts: Parts) -> None:
+    async with parts.database.read() as session:
+        await session.execute(select(1))
+
+
+async def _check_storage(parts: Parts) -> None:
+    await parts.storage.size(PROBE_KEY)
+
+
+def _check_store(parts: Parts) -> None:
+    next(parts.store.root.iterdir(), None)
+
+
+def _one(name: str, help_text: str, value: float) -> Reading:
+    return Reading(name, help_text, {(): value})
