@@ -135,7 +135,7 @@ c = get_config()
 # store_directory, namespace, name.
 # c.CondaStore.environment_directory = '{store_directory}/{namespace}/envs/{name}'
 
-# Namespace of environments that come from watched files; nothing uses it yet.
+# Namespace of environments that come from watched files.
 # c.CondaStore.filesystem_namespace = 'filesystem'
 
 # Bytes of address space that a build's child process may use.
@@ -199,7 +199,7 @@ c = get_config()
 # c.CondaStore.upgrade_db = True
 
 #-------------------------------------------------------------------------------------------------
-# CondaStoreWorker: How the task pool runs builds.
+# CondaStoreWorker: How the task pool runs builds, and what it builds by itself.
 
 # Builds that run at once. Default: the number of CPUs.
 # c.CondaStoreWorker.concurrency = ...
@@ -222,6 +222,10 @@ c = get_config()
 
 # Solver processes that are kept ready between solves.
 # c.CondaStoreWorker.warm_solvers = 1
+
+# Files, and directories of `*.yml` and `*.yaml` files, each an environment of the namespace
+# `filesystem_namespace`, built again when its file changes.
+# c.CondaStoreWorker.watch_paths = []
 
 #-------------------------------------------------------------------------------------------------
 # AuthenticationBackend: How callers prove who they are.

@@ -201,7 +201,7 @@ class CondaStore(LoggingConfigurable):
 
     filesystem_namespace = Unicode(
         "filesystem",
-        help="Namespace of environments that come from watched files; nothing uses it yet.",
+        help="Namespace of environments that come from watched files.",
     ).tag(config=True)
 
     default_uid = Integer(
@@ -312,7 +312,13 @@ class CondaStore(LoggingConfigurable):
 
 
 class CondaStoreWorker(LoggingConfigurable):
-    """How the task pool runs builds."""
+    """How the task pool runs builds, and what it builds by itself."""
+
+    watch_paths = List(
+        Unicode(),
+        help="""Files, and directories of `*.yml` and `*.yaml` files, each an environment of the
+        namespace `filesystem_namespace`, built again when its file changes.""",
+    ).tag(config=True)
 
     concurrency = Integer(
         None, allow_none=True, min=1, help="Builds that run at once. Default: the number of CPUs."

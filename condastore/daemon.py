@@ -292,8 +292,10 @@ class Daemon:
                 name="http",
             )
             lag = group.create_task(parts.metrics.watch_loop(), name="event loop lag")
+            watching = group.create_task(self._watch(parts), name="watch paths")
             await self._stopping.wait()
             lag.cancel()
+            watching.cancel()
             logging.getLogger(__name__).info(
                 "stopping; %d running builds have %g s to finish",
                 parts.pool.running,
@@ -301,6 +303,13 @@ class Daemon:
             )
             parts.logs.detach()
             await parts.pool.drain(self._worker.drain_timeout)
+
+    async def _watch(self, parts: Parts) -> None:
+        if self._worker.watch_paths:
+            # What it watches with is needed here only.
+            from condastore.watcher import Watcher
+
+            await Watcher(parts, [Path(path) for path in self._worker.watch_paths]).run()
 
     async def _run_pool(self, pool: Pool) -> None:
         await sweep_packages(self._store)

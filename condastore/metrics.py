@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 PHASE_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
-LAG_INTERVAL_S = 1.0
+LAG_INTERVAL_S = 5.0
 
 
 @dataclass(frozen=True)

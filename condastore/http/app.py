@@ -29,9 +29,8 @@ from condastore.http.operations import Plain, Resource
 from condastore.http.problems import HANDLERS
 from condastore.http.security import CrossSiteGuard, HostGuard, SecurityHeaders
 from condastore.http.wire import Wire
-from condastore.service import readings
 from condastore.service.parts import Parts
-from condastore.service.readings import HEALTH_AGE_S, Cached
+from condastore.service.readings import HEALTH_AGE_S, Cached, Health
 
 # conda-store's, for the state of a login in progress.
 SESSION_S = 14 * 24 * 3600
@@ -136,7 +135,7 @@ def create_app(parts: Parts, authentication: Authentication, options: WebOptions
     )
     app.state.parts = parts
     app.state.authentication = authentication
-    app.state.health = Cached(lambda: readings.health(parts), HEALTH_AGE_S)
+    app.state.health = Cached(Health(parts).check, HEALTH_AGE_S)
     app.state.template_vars = options.template_vars
     app.state.max_page_size = options.max_page_size
     return app

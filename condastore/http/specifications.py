@@ -103,6 +103,7 @@ async def create(call: Call[NoQuery, Posted]) -> shapes.Data[shapes.BuildId]:
         environment_description=body.environment_description or "",
     )
     build_id = await specifications.submit(call.parts, call.caller, submission)
+    assert build_id is not None
     return shapes.data(shapes.BuildId(build_id))
 
 

@@ -127,7 +127,7 @@ async def list_packages(
 
 async def rebuild(parts: Parts, caller: Caller, build_id: int) -> int:
     """Queues a new build of the same specification and returns its id."""
-    check_space(parts, "build:create")
+    await check_space(parts, "build:create")
     async with parts.database.write() as session:
         old = await find_build(session, build_id)
         caller.require("environment::update", arn(old))

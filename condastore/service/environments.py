@@ -131,7 +131,7 @@ async def update_environment(
     Raises `InvalidInput` for a build that can't be.
     """
     caller.require("environment::update", f"{namespace}/{name}")
-    check_space(parts, "environment:update")
+    await check_space(parts, "environment:update")
     async with parts.database.write() as session:
         environment = await _existing(session, namespace, name)
         if build_id is not None:

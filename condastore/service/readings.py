@@ -1,6 +1,7 @@
 """What is read of the daemon when somebody looks: metrics, work, health (rest-api §6)."""
 
 import asyncio
+import logging
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,8 @@ from condastore.builds import BuildStatus
 from condastore.metrics import Reading
 from condastore.service.parts import Parts
 from condastore.tables import Build, Environment, Task, TaskState
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -114,15 +117,38 @@ async def work(parts: Parts) -> dict[str, Any]:
     }
 
 
-async def health(parts: Parts) -> dict[str, str | None]:
-    """Returns what is wrong with each part that everything depends on; None where nothing is."""
-    checks = {
-        "database": _check_database(parts),
-        "storage": _check_storage(parts),
-        "store": asyncio.to_thread(_check_store, parts),
-    }
-    found = await asyncio.gather(*(_problem(name, check) for name, check in checks.items()))
-    return dict(zip(checks, found, strict=True))
+class Health:
+    """Whether what everything depends on can be used."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._looking: asyncio.Future[None] | None = None
+
+    async def check(self) -> dict[str, str | None]:
+        """Returns what is wrong with each part; None where nothing is."""
+        checks = {
+            "database": self._check_database(),
+            "storage": self._check_storage(),
+            "store": self._check_store(),
+        }
+        found = await asyncio.gather(*(_problem(name, check) for name, check in checks.items()))
+        return dict(zip(checks, found, strict=True))
+
+    async def _check_database(self) -> None:
+        async with self._parts.database.read() as session:
+            await session.execute(select(1))
+
+    async def _check_storage(self) -> None:
+        await self._parts.storage.size(PROBE_KEY)
+
+    async def _check_store(self) -> None:
+        """A file system that hangs keeps one thread, however often somebody asks."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().run_in_executor(None, self._look)
+        await asyncio.shield(self._looking)
+
+    def _look(self) -> None:
+        next(self._parts.store.root.iterdir(), None)
 
 
 async def _problem(name: str, check: Awaitable[None]) -> str | None:
@@ -133,21 +159,9 @@ async def _problem(name: str, check: Awaitable[None]) -> str | None:
     except TimeoutError:
         return f"the {name} does not answer within {HEALTH_LIMIT_S:g} s"
     except Exception as error:
+        logger.warning("the %s can't be used: %s", name, error)
         return f"the {name} can't be used ({type(error).__name__}); the daemon's log says more"
     return None
-
-
-async def _check_database(parts: Parts) -> None:
-    async with parts.database.read() as session:
-        await session.execute(select(1))
-
-
-async def _check_storage(parts: Parts) -> None:
-    await parts.storage.size(PROBE_KEY)
-
-
-def _check_store(parts: Parts) -> None:
-    next(parts.store.root.iterdir(), None)
 
 
 def _one(name: str, help_text: str, value: float) -> Reading:

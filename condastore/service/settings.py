@@ -21,6 +21,12 @@ async def get_settings(
         return await load_settings(session, parts.defaults, namespace, environment)
 
 
+async def settings_in_force(parts: Parts) -> Settings:
+    """Returns the daemon's settings, which can be changed while it runs."""
+    async with parts.database.read() as session:
+        return await load_settings(session, parts.defaults)
+
+
 async def update_settings(
     parts: Parts,
     caller: Caller,

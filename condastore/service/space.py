@@ -1,12 +1,16 @@
 """The check that there is room for another build (rest-api §13)."""
 
+import asyncio
+
 from condastore.errors import InvalidInput
 from condastore.service.parts import Parts
+from condastore.service.settings import settings_in_force
 
 
-def check_space(parts: Parts, action: str) -> None:
+async def check_space(parts: Parts, action: str) -> None:
     """Raises `InvalidInput` if the store's file system has less free space than the threshold."""
-    if parts.store.free_bytes() < parts.defaults.storage_threshold:
+    settings = await settings_in_force(parts)
+    if await asyncio.to_thread(parts.store.free_bytes) < settings.storage_threshold:
         raise InvalidInput(
             "`CondaStore.storage_threshold` reached. "
             f"Action {action} prevented due to insufficient storage space"

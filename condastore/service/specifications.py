@@ -23,7 +23,7 @@ from condastore.specification import (
     LockfileSpecification,
     Specification,
 )
-from condastore.tables import Environment, Namespace
+from condastore.tables import Build, Environment, Namespace
 from condastore.tables import Specification as SpecificationRow
 
 
@@ -33,13 +33,15 @@ class Submission:
 
     text: str
     namespace: str | None
-    is_lockfile: bool
-    environment_name: str
-    environment_description: str
+    is_lockfile: bool = False
+    environment_name: str = ""
+    environment_description: str = ""
+    unless_built: bool = False
+    """Only if the namespace has no build of the same content."""
 
 
-async def submit(parts: Parts, caller: Caller, submission: Submission) -> int:
-    """Queues a build of what was posted and returns the build's id.
+async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | None:
+    """Queues a build of what was posted and returns the build's id; None if there is one already.
 
     Raises `InvalidSpecification`, `InvalidInput` for the name of the namespace, `Unauthorized`,
     or `Conflict` while the environment is being deleted.
@@ -49,11 +51,13 @@ async def submit(parts: Parts, caller: Caller, submission: Submission) -> int:
     name = submission.namespace or caller.primary_namespace
     caller.require("environment:create", f"{name}/{specification.name}")
     namespace = check_name(name)
-    check_space(parts, "environment:create")
+    await check_space(parts, "environment:create")
     async with parts.database.write() as session:
         if isinstance(specification, CondaSpecification):
             settings = await load_settings(session, parts.defaults, namespace, specification.name)
             specification = apply_settings(specification, settings)
+        if submission.unless_built and await _is_built(session, namespace, specification):
+            return None
         environment = await _environment(session, caller, namespace, specification)
         row_id = await _row_id(session, specification)
         build = await queue_build(parts, session, environment, row_id)
@@ -74,6 +78,19 @@ def _parse(config: CondaStore, submission: Submission) -> Specification:
         description=submission.environment_description,
         lockfile=locked,
     )
+
+
+async def _is_built(session: AsyncSession, namespace: Name, specification: Specification) -> bool:
+    query = (
+        select(Build.id)
+        .join(Build.specification)
+        .join(Build.environment)
+        .join(Environment.namespace)
+        .where(SpecificationRow.sha256 == specification.sha256, Namespace.name == namespace)
+        .where(Build.deleted_on.is_(None))
+        .limit(1)
+    )
+    return await session.scalar(query) is not None
 
 
 async def _environment(
