@@ -8,6 +8,9 @@ c = get_config()
 #-------------------------------------------------------------------------------------------------
 # CondaStoreServer: Serve condastore: build, version and share conda environments.
 
+# Routes of your own: tuples of path, method and Starlette handler (docs/hooks.md).
+# c.CondaStoreServer.additional_routes = []
+
 # Address to listen on; 0.0.0.0 for all of this machine's.
 # c.CondaStoreServer.address = '127.0.0.1'
 
@@ -45,6 +48,10 @@ c = get_config()
 
 # Values for the templates of the pages: `banner` is shown above the login form.
 # c.CondaStoreServer.template_vars = {}
+
+# Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve conda-store's web
+# interface at `/ui/`. Default: none is served.
+# c.CondaStoreServer.ui_directory = ...
 
 # Path that all URLs begin with.
 # c.CondaStoreServer.url_prefix = '/'
@@ -138,6 +145,9 @@ c = get_config()
 # Namespace of environments that come from watched files.
 # c.CondaStore.filesystem_namespace = 'filesystem'
 
+# Seconds that a hook may take.
+# c.CondaStore.hook_timeout = 30.0
+
 # Bytes of address space that a build's child process may use.
 # c.CondaStore.max_build_memory = 17179869184
 
@@ -170,6 +180,9 @@ c = get_config()
 # says, or else PyPI.
 # c.CondaStore.pip_index_url = ...
 
+# Called when an environment has another build.
+# c.CondaStore.post_update_environment_build_hook = None
+
 # Pip requirements of a specification that has none.
 # c.CondaStore.pypi_default_packages = []
 
@@ -197,6 +210,12 @@ c = get_config()
 
 # Bring the database's schema up to date at start.
 # c.CondaStore.upgrade_db = True
+
+# Called before an environment is made or changed.
+# c.CondaStore.validate_action = None
+
+# Called with what is posted (docs/hooks.md).
+# c.CondaStore.validate_specification = None
 
 #-------------------------------------------------------------------------------------------------
 # CondaStoreWorker: How the task pool runs builds, and what it builds by itself.

@@ -231,6 +231,22 @@ class CondaStore(LoggingConfigurable):
         help="Artifacts that stay when a build is deleted.",
     ).tag(config=True)
 
+    # Hooks
+
+    validate_specification = traitlets.Callable(
+        None, allow_none=True, help="Called with what is posted (docs/hooks.md)."
+    ).tag(config=True)
+
+    validate_action = traitlets.Callable(
+        None, allow_none=True, help="Called before an environment is made or changed."
+    ).tag(config=True)
+
+    post_update_environment_build_hook = traitlets.Callable(
+        None, allow_none=True, help="Called when an environment has another build."
+    ).tag(config=True)
+
+    hook_timeout = Float(30.0, help="Seconds that a hook may take.").tag(config=True)
+
     # Limits
 
     max_specification_bytes = Integer(MIB, help="Bytes of a specification's text.").tag(config=True)

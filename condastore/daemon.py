@@ -12,10 +12,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
 
+import traitlets
 from hypercorn.asyncio import serve
 from hypercorn.config import Config as HypercornConfig
 from starlette.applications import Starlette
-from traitlets import Bool, Dict, Integer, List, Type, Unicode, validate
+from traitlets import Bool, Dict, Integer, List, Tuple, Type, Unicode, validate
 from traitlets.config import Application, Config, Configurable, catch_config_error
 
 from condastore import __version__
@@ -43,6 +44,7 @@ from condastore.configuration import (
 )
 from condastore.database import Database
 from condastore.errors import ConfigurationError, InvalidInput
+from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
 from condastore.http.security import LOOPBACK_HOSTS
 from condastore.locks import DirectoryLock
@@ -122,6 +124,16 @@ class CondaStoreServer(Application):
     )
 
     enable_metrics = Bool(True, help="Serve `/metrics` and `/celery`.").tag(config=True)
+
+    ui_directory = Unicode(
+        help="""Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve
+        conda-store's web interface at `/ui/`. Default: none is served.""",
+    ).tag(config=True)
+
+    additional_routes = List(
+        Tuple(Unicode(), Unicode(), traitlets.Callable()),
+        help="Routes of your own: tuples of path, method and Starlette handler (docs/hooks.md).",
+    ).tag(config=True)
 
     template_vars = Dict(
         help="Values for the templates of the pages: `banner` is shown above the login form."
@@ -210,7 +222,8 @@ class Daemon:
         stack.callback(logs.close)
         solvers = SolverPool(self._store.scratch, self._worker)
         stack.push_async_callback(solvers.close)
-        links = Links(database, self._store)
+        hooks = self._hooks()
+        links = Links(database, self._store, hooks)
         metrics = Metrics()
         builder = Builder(
             self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
@@ -235,6 +248,17 @@ class Daemon:
             identities,
             solves,
             metrics,
+            hooks,
+        )
+
+    def _hooks(self) -> Hooks:
+        config = self._config
+        return Hooks(
+            config,
+            config.hook_timeout,
+            validate_specification=config.validate_specification,
+            validate_action=config.validate_action,
+            environment_switched=config.post_update_environment_build_hook,
         )
 
     def _identities(self, database: Database, secret: str, token: AdminToken) -> Identities:
@@ -276,6 +300,8 @@ class Daemon:
             allowed_hosts=hosts,
             max_page_size=app.max_page_size,
             template_vars=app.template_vars,
+            additional_routes=app.additional_routes,
+            ui_directory=Path(app.ui_directory) if app.ui_directory else None,
             enable_metrics=app.enable_metrics,
             cors_allow_origins=app.cors_allow_origins,
             cors_allow_origin_regex=app.cors_allow_origin_regex,

@@ -7,6 +7,7 @@ from sqlalchemy.orm import joinedload
 
 from condastore.build_rows import find_build, recorded_prefix
 from condastore.database import Database
+from condastore.hooks import Hooks, SwitchedEnvironment
 from condastore.prefixes import Store
 from condastore.tables import Build, Environment
 
@@ -14,9 +15,10 @@ from condastore.tables import Build, Environment
 class Links:
     """Switches links one at a time, each to the newest decision, whoever comes last."""
 
-    def __init__(self, database: Database, store: Store) -> None:
+    def __init__(self, database: Database, store: Store, hooks: Hooks) -> None:
         self._database = database
         self._store = store
+        self._hooks = hooks
         self._turn = asyncio.Lock()
 
     async def follow(self, environment_id: int) -> None:
@@ -31,11 +33,14 @@ class Links:
                 current_id = environment.current_build_id
                 build = await find_build(session, current_id) if current_id else None
             link = self._store.environment_link(environment.namespace.name, environment.name)
-            prefix = build and usable_prefix(build)
-            if environment.deleted_on is None and prefix:
-                await asyncio.to_thread(self._store.publish, link, prefix)
-            else:
+            prefix = None if build is None else usable_prefix(build)
+            if build is None or prefix is None or environment.deleted_on is not None:
                 await asyncio.to_thread(self._store.unpublish, link)
+                return
+            await asyncio.to_thread(self._store.publish, link, prefix)
+        await self._hooks.switched(
+            SwitchedEnvironment(environment.namespace.name, environment.name, build.id, prefix)
+        )
 
 
 def usable_prefix(build: Build) -> Path | None:

@@ -1,13 +1,16 @@
 """The route table and the middleware, outermost first."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.sessions import SessionMiddleware
-from starlette.routing import BaseRoute, Mount, WebSocketRoute
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from condastore import __version__
 from condastore.auth import Authentication
@@ -28,6 +31,7 @@ from condastore.http.metrics import Latencies, MetricsPages
 from condastore.http.operations import Plain, Resource
 from condastore.http.problems import HANDLERS
 from condastore.http.security import CrossSiteGuard, HostGuard, SecurityHeaders
+from condastore.http.web_ui import WebUI
 from condastore.http.wire import Wire
 from condastore.service.parts import Parts
 from condastore.service.readings import HEALTH_AGE_S, Cached, Health
@@ -111,7 +115,10 @@ class WebOptions:
     """Names that requests may be for; None for any."""
     max_page_size: int
     template_vars: dict[str, Any]
+    additional_routes: list[tuple[str, str, Callable[[Request], Any]]]
     enable_metrics: bool
+    ui_directory: Path | None
+    """Of conda-store's web interface, if it is served."""
     cors_allow_origins: list[str]
     cors_allow_origin_regex: str | None
 
@@ -124,10 +131,19 @@ def create_app(parts: Parts, authentication: Authentication, options: WebOptions
         *login.routes(authentication),
         *ApiDocs({"v1": API, "v2": API_V2}, options.url_prefix).routes,
     ]
+    routes += [
+        Route(path, handler, methods=[method])
+        for path, method, handler in options.additional_routes
+    ]
     if options.enable_metrics:
         routes += MetricsPages(parts).routes
+    root: list[BaseRoute] = []
+    if options.ui_directory is not None:
+        ui = WebUI(options.ui_directory, options.url_prefix)
+        routes += ui.routes
+        root = [Route("/", ui.enter)]
     if options.url_prefix:
-        routes = [Mount(options.url_prefix, routes=routes)]
+        routes = [Mount(options.url_prefix, routes=routes), *root]
     app = Starlette(
         routes=routes,
         middleware=_middleware(parts, authentication, options),

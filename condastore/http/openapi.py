@@ -117,7 +117,8 @@ def _query_parameters(operation: Operation, schema_of: Mapping[str, Json]) -> li
 
 def _responses(operation: Operation, schema_of: Mapping[str, Json]) -> Json:
     if operation.returns is Response:
-        content: Json = {operation.media_type: {"schema": {"type": "string"}}}
+        is_json = operation.media_type == "application/json"
+        content: Json = {operation.media_type: {"schema": {"type": "object"}} if is_json else {}}
     else:
         content = {"application/json": {"schema": schema_of[repr(operation.returns)]}}
     found: Json = {"200": {"description": "Done", "content": content}}

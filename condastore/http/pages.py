@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,37 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+_POLICY = {
+    "default-src": "'none'",
+    "img-src": "'self' data:",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+}
 
-def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
-    """Returns a page. Its styles and scripts are its own, by a nonce (CSP level 3)."""
+
+def page(
+    request: Request,
+    template: str,
+    status: int = 200,
+    *,
+    allow: Mapping[str, str] | None = None,
+    **values: Any,
+) -> Response:
+    """Returns a page. Its styles and scripts are its own, by a nonce (CSP level 3).
+
+    `allow` adds sources to directives of the policy, or directives.
+    """
     nonce = secrets.token_urlsafe(16)
     shown = {**request.app.state.template_vars, **values, "nonce": nonce}
-    policy = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
-        "img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
-    )
-    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
+    policy = {**_POLICY, "style-src": f"'nonce-{nonce}'", "script-src": f"'nonce-{nonce}'"}
+    for directive, sources in (allow or {}).items():
+        # Beside a nonce, browsers don't count 'unsafe-inline'.
+        given = "" if "'unsafe-inline'" in sources else policy.get(directive, "")
+        policy[directive] = f"{given} {sources}".strip()
+    headers = {
+        "Content-Security-Policy": "; ".join(f"{key} {value}" for key, value in policy.items()),
+        "Cache-Control": "no-store",
+    }
     return HTMLResponse(_environment().get_template(template).render(shown), status, headers)
 
 

@@ -14,7 +14,7 @@ from condastore.errors import InvalidInput
 from condastore.pool import Stop
 from condastore.service.pages import Page, PageRequest, containing, page_of
 from condastore.service.parts import Parts
-from condastore.service.space import check_space
+from condastore.service.space import check_action
 from condastore.service.visibility import visible_environments
 from condastore.tables import (
     Build,
@@ -127,10 +127,12 @@ async def list_packages(
 
 async def rebuild(parts: Parts, caller: Caller, build_id: int) -> int:
     """Queues a new build of the same specification and returns its id."""
-    await check_space(parts, "build:create")
+    async with parts.database.read() as session:
+        old = await find_build(session, build_id)
+    caller.require("environment::update", arn(old))
+    await check_action(parts, old.environment.namespace.name, "build:create")
     async with parts.database.write() as session:
         old = await find_build(session, build_id)
-        caller.require("environment::update", arn(old))
         if old.environment.deleted_on is not None:
             raise InvalidInput(f"environment of build {build_id} is being deleted")
         build = await queue_build(parts, session, old.environment, old.specification_id)

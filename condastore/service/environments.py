@@ -22,7 +22,7 @@ from condastore.service.pages import (
     page_of,
 )
 from condastore.service.parts import Parts
-from condastore.service.space import check_space
+from condastore.service.space import check_action
 from condastore.service.visibility import visible_environments
 from condastore.tables import Build, Environment, Namespace, utcnow
 from condastore.tasks import enqueue
@@ -131,7 +131,7 @@ async def update_environment(
     Raises `InvalidInput` for a build that can't be.
     """
     caller.require("environment::update", f"{namespace}/{name}")
-    await check_space(parts, "environment:update")
+    await check_action(parts, namespace, "environment:update")
     async with parts.database.write() as session:
         environment = await _existing(session, namespace, name)
         if build_id is not None:

@@ -6,6 +6,7 @@ from condastore.auth import Identities
 from condastore.builders.solves import Solves
 from condastore.configuration import CondaStore
 from condastore.database import Database
+from condastore.hooks import Hooks
 from condastore.metrics import Metrics
 from condastore.pool import Pool
 from condastore.prefixes import Store
@@ -29,3 +30,4 @@ class Parts:
     identities: Identities
     solves: Solves
     metrics: Metrics
+    hooks: Hooks

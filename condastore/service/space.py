@@ -1,4 +1,4 @@
-"""The check that there is room for another build (rest-api §13)."""
+"""Whether something may be begun: there is room, and the operator lets it (rest-api §13)."""
 
 import asyncio
 
@@ -7,8 +7,11 @@ from condastore.service.parts import Parts
 from condastore.service.settings import settings_in_force
 
 
-async def check_space(parts: Parts, action: str) -> None:
-    """Raises `InvalidInput` if the store's file system has less free space than the threshold."""
+async def check_action(parts: Parts, namespace: str, action: str) -> None:
+    """Raises `InvalidInput` if the store's file system has less free space than the threshold, or
+    the operator's hook refuses.
+    """
+    await parts.hooks.action(namespace, action)
     settings = await settings_in_force(parts)
     if await asyncio.to_thread(parts.store.free_bytes) < settings.storage_threshold:
         raise InvalidInput(

@@ -16,7 +16,7 @@ from condastore.policy import apply_settings
 from condastore.service.builds import queue_build
 from condastore.service.environments import find_environment
 from condastore.service.parts import Parts
-from condastore.service.space import check_space
+from condastore.service.space import check_action
 from condastore.setting_rows import load_settings
 from condastore.specification import (
     CondaSpecification,
@@ -51,7 +51,10 @@ async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | 
     name = submission.namespace or caller.primary_namespace
     caller.require("environment:create", f"{name}/{specification.name}")
     namespace = check_name(name)
-    await check_space(parts, "environment:create")
+    await check_action(parts, namespace, "environment:create")
+    if isinstance(specification, CondaSpecification):
+        specification = await _hooked(parts, namespace, specification)
+        caller.require("environment:create", f"{namespace}/{specification.name}")
     async with parts.database.write() as session:
         if isinstance(specification, CondaSpecification):
             settings = await load_settings(session, parts.defaults, namespace, specification.name)
@@ -63,6 +66,17 @@ async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | 
         build = await queue_build(parts, session, environment, row_id)
     parts.pool.wake()
     return build.id
+
+
+async def _hooked(
+    parts: Parts, namespace: Name, specification: CondaSpecification
+) -> CondaSpecification:
+    """Returns what the operator's hook makes of a specification, checked like what is posted."""
+    given = specification.as_dict()
+    changed = await parts.hooks.specification(namespace, specification.as_dict())
+    if changed == given:
+        return specification
+    return await asyncio.to_thread(environment_yaml.from_value, changed)
 
 
 def _parse(config: CondaStore, submission: Submission) -> Specification:
