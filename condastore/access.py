@@ -50,6 +50,7 @@ DEFAULT_ROLES: dict[str, list[str]] = {
 # What a binding to some environments of a namespace allows on the namespace itself.
 _FROM_INSIDE = frozenset({"namespace::read"})
 EVERYTHING = "*/*"
+MAX_PATTERN_LENGTH = 255
 
 
 def role_name(role: str) -> str:
@@ -60,7 +61,11 @@ def role_name(role: str) -> str:
 def check_pattern(pattern: str) -> str:
     """Returns an arn pattern, or raises `InvalidInput` if it isn't `namespace/name` with `*`."""
     namespace, slash, name = pattern.partition("/")
-    if not slash or not all(matches_pattern(part.replace("*", "x")) for part in (namespace, name)):
+    if (
+        not slash
+        or len(pattern) > MAX_PATTERN_LENGTH
+        or not all(matches_pattern(part.replace("*", "x")) for part in (namespace, name))
+    ):
         raise InvalidInput(f"invalid entity={shorten(pattern)}")
     return pattern
 

@@ -273,7 +273,7 @@ class Daemon:
             return Identities(
                 database,
                 policy,
-                TokenSigner(derived(secret, "tokens"), backend.jwt_algorithm, policy),
+                TokenSigner(secret, backend.jwt_algorithm, policy),
                 token,
                 predefined_tokens=backend.predefined_tokens,
                 default_namespace=self._config.default_namespace,

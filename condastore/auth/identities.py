@@ -3,11 +3,11 @@
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import aliased
 
 from condastore.access import ADMINISTRATOR, AccessPolicy, Bindings, Caller
@@ -97,8 +97,10 @@ class Identities:
             bindings,
             expires,
             id=secrets.token_urlsafe(16),
-            is_anonymous=not caller.authenticated,
         )
+        if not caller.authenticated:
+            # It is worth nothing that would have to be revoked, and nobody may fill the database.
+            return self._signer.sign(replace(claims, id=None, is_anonymous=True))
         return await self._record(claims, owner=caller.user, is_login=False)
 
     async def revoke(self, token: str) -> None:
@@ -114,6 +116,7 @@ class Identities:
 
     async def _record(self, claims: Claims, *, owner: str | None, is_login: bool) -> str:
         async with self._database.write() as session:
+            await session.execute(delete(Token).where(Token.expires_on < utcnow()))
             session.add(
                 Token(
                     jti=claims.id,

@@ -33,10 +33,11 @@ def same_site(connection: HTTPConnection) -> bool:
     """Whether a request comes from a page of this host, on whatever port, or from no page.
 
     Browsers say from where in `Sec-Fetch-Site` (Fetch Metadata) or else in `Origin` (RFC 6454).
-    The extension for JupyterLab lives on another port.
+    The extension for JupyterLab lives on another port; that is "same-site" as well as another
+    host of the same domain, which is somebody else.
     """
     site = connection.headers.get("sec-fetch-site")
-    if site in ("same-origin", "same-site", "none"):
+    if site in ("same-origin", "none"):
         return True
     origin = connection.headers.get("origin")
     if origin is None:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import func, select
 
 from condastore.access import ADMINISTRATOR, DEFAULT_ROLES, AccessPolicy, Bindings
 from condastore.auth import AdminToken, Identities, Identity, TokenSigner
@@ -75,6 +76,22 @@ async def test_a_token_whose_row_is_gone_is_worth_nothing(database: Database) ->
     async with database.write() as session:
         await session.delete(await session.get_one(Token, 1))
     assert not (await found.caller(token)).authenticated
+
+
+async def test_what_has_ended_leaves_no_row(database: Database) -> None:
+    found = identities(database)
+    await found.log_in(ADA, -60)
+    await found.log_in(ADA, 60)
+    async with database.read() as session:
+        assert await session.scalar(select(func.count()).select_from(Token)) == 1
+
+
+async def test_nobody_in_particular_leaves_no_row(database: Database) -> None:
+    found = identities(database)
+    for _ in range(3):
+        await found.mint(found.anonymous, "default", found.anonymous.bindings, SOON)
+    async with database.read() as session:
+        assert await session.scalar(select(func.count()).select_from(Token)) == 0
 
 
 async def test_the_text_of_a_token_is_not_kept(database: Database) -> None:
