@@ -14,6 +14,7 @@ BENCHMARKS = (
     "disk",
     "memory",
     "log_latency",
+    "api",
 )
 
 

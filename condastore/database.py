@@ -89,6 +89,9 @@ class Database:
         self._writer = self._engine(readers=False)
         self._reader = self._engine(readers=True) if self.is_sqlite else self._writer
 
+    generation = 0
+    """Grows with every write of this process."""
+
     @property
     def is_sqlite(self) -> bool:
         """Whether this is SQLite, where one daemon owns the database."""
@@ -134,6 +137,7 @@ class Database:
                 session.begin(),
             ):
                 yield session
+            self.generation += 1
             return
         async with (
             self._write_lock,
@@ -141,6 +145,7 @@ class Database:
             session.begin(),
         ):
             yield session
+        self.generation += 1
 
     def _engine(self, *, readers: bool) -> AsyncEngine:
         if not self.is_sqlite:

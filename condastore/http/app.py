@@ -26,6 +26,7 @@ from condastore.http import (
     shapes,
     specifications,
 )
+from condastore.http.answers import Answers
 from condastore.http.docs import ApiDocs
 from condastore.http.metrics import Latencies, MetricsPages
 from condastore.http.operations import Plain, Resource
@@ -152,6 +153,7 @@ def create_app(parts: Parts, authentication: Authentication, options: WebOptions
     app.state.parts = parts
     app.state.authentication = authentication
     app.state.health = Cached(Health(parts).check, HEALTH_AGE_S)
+    app.state.answers = Answers()
     app.state.template_vars = options.template_vars
     app.state.max_page_size = options.max_page_size
     return app

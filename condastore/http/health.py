@@ -2,10 +2,11 @@
 
 from condastore.errors import Unavailable
 from condastore.http import shapes
-from condastore.http.operations import Plain
+from condastore.http.operations import Plain, live
 from condastore.service.readings import Cached
 
 
+@live
 async def health(call: Plain) -> shapes.Data[dict[str, str | None]]:
     """Whether the daemon can work; 503 with what is wrong if it can't."""
     cached: Cached[dict[str, str | None]] = call.request.app.state.health

@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from condastore.access import Caller
-from condastore.http.context import caller_of, parts_of
+from condastore.http.answers import Answers
+from condastore.http.context import caller_of, parts_of, presented_token
 from condastore.http.parameters import Body, NoBody, NoQuery, decode_query, json_body, path_id
 from condastore.http.problems import json_response
 from condastore.service.parts import Parts
@@ -70,6 +72,12 @@ def answers(media_type: str) -> Callable[[Handler], Handler]:
     return declare
 
 
+def live(handler: Handler) -> Handler:
+    """Declares that an answer is never kept: it depends on more than the database."""
+    handler.is_live = True  # type: ignore[attr-defined]
+    return handler
+
+
 @dataclass(frozen=True)
 class Operation:
     """A handler with the types that it declares."""
@@ -79,6 +87,11 @@ class Operation:
     body: Any
     returns: Any
     media_type: str
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the answer depends on nothing but the database and who asks."""
+        return self.returns is not Response and not getattr(self.handler, "is_live", False)
 
     @classmethod
     def of(cls, handler: Handler) -> "Operation":
@@ -102,8 +115,23 @@ class Operation:
         query: Any = decode_query(self.query, request.query_params)
         body = await self._body(request, parts)
         caller = await caller_of(request)
-        answer = await self.handler(Call(request, parts, caller, query, body))
+        call = Call(request, parts, caller, query, body)
+        if request.method == "GET" and self.is_kept and parts.database.is_sqlite:
+            return await self._kept(call)
+        answer = await self.handler(call)
         return answer if isinstance(answer, Response) else json_response(answer)
+
+    async def _kept(self, call: Call[Any, Any]) -> Response:
+        """Answers what has not changed without a look at it."""
+        request = call.request
+        answers: Answers = request.app.state.answers
+        token = presented_token(request)
+        generation = call.parts.database.generation
+        found = answers.find(token, request, call.caller, generation)
+        if found is None:
+            body = msgspec.json.encode(await self.handler(call))
+            found = answers.keep(token, request, call.caller, generation, body)
+        return found.response(request)
 
     async def _body(self, request: Request, parts: Parts) -> Any:
         if self.body is NoBody:

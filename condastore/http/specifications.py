@@ -6,7 +6,7 @@ import msgspec
 
 from condastore.configuration import CondaStore
 from condastore.http import shapes
-from condastore.http.operations import Call, unless_gone
+from condastore.http.operations import Call, live, unless_gone
 from condastore.http.parameters import SMALL_BODY_BYTES, Body, NoBody, NoQuery
 from condastore.service import solves, specifications
 from condastore.service.solves import SolveRequest
@@ -107,6 +107,7 @@ async def create(call: Call[NoQuery, Posted]) -> shapes.Data[shapes.BuildId]:
     return shapes.data(shapes.BuildId(build_id))
 
 
+@live
 async def solve(call: Call[SolveQuery, NoBody]) -> Solved:
     """Solves without building, and waits for the answer."""
     query = call.query

@@ -472,3 +472,22 @@ def test_a_name_that_no_path_can_hold_fails_the_build_and_nothing_else(
     assert build["status_info"] == "build_path too long: must be <= 255 characters"
     assert "build_path too long" in shared_daemon.log(build_id)
     assert shared_daemon.request("DELETE", f"/environment/long/{name}/").status_code == 200
+
+
+def test_a_poll_of_what_has_not_changed(built: Built) -> None:
+    """Pages of the old interface poll every five seconds."""
+    path = f"/build/{built.first}/"
+    first = built.daemon.request("GET", path)
+    etag = first.headers["etag"]
+    same = built.daemon.request("GET", path, headers={"If-None-Match": etag})
+    assert (same.status_code, same.content) == (304, b"")
+    url = "/environment/wire/shapes/"
+    before = built.daemon.request("GET", url)
+    changed = built.daemon.request("PUT", url, json={"description": "changed"})
+    assert changed.status_code == 200
+    after = built.daemon.request("GET", url, headers={"If-None-Match": before.headers["etag"]})
+    assert after.status_code == 200
+    assert after.json()["data"]["description"] == "changed"
+    nobody = {"If-None-Match": etag, "Authorization": ""}
+    assert built.daemon.request("GET", path, headers=nobody).status_code == 403
+    built.daemon.request("PUT", url, json={"description": "for shapes"})
