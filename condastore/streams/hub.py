@@ -25,7 +25,8 @@ class LogHub:
         self._max_bytes = max_bytes
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="log")
         self._live: dict[int, BuildLog] = {}
-        self._ended: dict[int, None] = {}
+        # By key: SQLite gives the id of a row that is gone to the next one.
+        self._ended: dict[str, None] = {}
 
     def open(self, build_id: int, key: str) -> BuildLog:
         """Opens the log of a build for appending; what an earlier attempt wrote stays.
@@ -44,7 +45,7 @@ class LogHub:
 
     def watch(self, build_id: int, key: str) -> BuildLog | None:
         """Opens the log of a build that had not ended when last looked at; None if it has now."""
-        return None if build_id in self._ended else self.open(build_id, key)
+        return None if key in self._ended else self.open(build_id, key)
 
     def file(self, key: str) -> Path | None:
         """Returns the file of a log that is not in the storage yet."""
@@ -67,7 +68,7 @@ class LogHub:
             stored = False
         else:
             stored = True
-        self._ended[build_id] = None
+        self._ended[key] = None
         while len(self._ended) > _ENDED_KEPT:
             del self._ended[next(iter(self._ended))]
         self._live.pop(build_id, None)

@@ -72,6 +72,14 @@ async def test_a_log_is_not_opened_again_for_a_reader_who_comes_late(hub: LogHub
     assert hub.file(KEY) is None
 
 
+async def test_a_build_that_has_the_id_of_one_that_is_gone_has_a_log(hub: LogHub) -> None:
+    hub.open(2, KEY).append("text\n")
+    await hub.end(2, KEY, "COMPLETED")
+    other = f"{KEY}.other"
+    assert hub.watch(2, other) is not None
+    await hub.end(2, other, "COMPLETED")
+
+
 async def test_the_end_of_a_build_that_said_nothing_is_no_error(
     hub: LogHub, storage: LocalStorage
 ) -> None:
