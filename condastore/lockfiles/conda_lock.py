@@ -141,7 +141,7 @@ class Lockfile(_Strict, frozen=True, kw_only=True):
         return {
             "version": 1,
             "metadata": msgspec.to_builtins(self.metadata),
-            "package": msgspec.to_builtins(self.package),
+            "package": [msgspec.to_builtins(package) for package in self.package],
         }
 
     @property
@@ -159,6 +159,27 @@ class Lockfile(_Strict, frozen=True, kw_only=True):
         return list(wanted.values())
 
 
+# Packages are read one by one: a single call for all would let no other thread run meanwhile.
+
+
+class _Posted(_Strict, frozen=True, kw_only=True):
+    """A lockfile with its packages as plain values."""
+
+    version: Literal[1] | None = None
+    metadata: Metadata
+    package: list[Any]
+
+
+class _Stored(msgspec.Struct):
+    """An artifact with its packages as text."""
+
+    metadata: Metadata
+    package: list[msgspec.Raw]
+
+
+_PACKAGE = msgspec.json.Decoder(Package)
+
+
 def parse(text: str, limits: documents.Limits = LIMITS) -> Lockfile:
     """The lockfile in a JSON or YAML text, or `InvalidSpecification` with the reason."""
     return from_value(documents.load(text, limits))
@@ -166,7 +187,15 @@ def parse(text: str, limits: documents.Limits = LIMITS) -> Lockfile:
 
 def from_value(value: object) -> Lockfile:
     """The lockfile in plain values, or `InvalidSpecification` with the reason."""
-    lockfile = converted(value, Lockfile)
+    posted = converted(value, _Posted)
+    lockfile = Lockfile(
+        version=posted.version,
+        metadata=posted.metadata,
+        package=[
+            converted(package, Package, f"package[{index}]: ")
+            for index, package in enumerate(posted.package)
+        ],
+    )
     refuse_secrets(lockfile)
     for package in lockfile.package:
         if package.manager == "conda":
@@ -174,12 +203,12 @@ def from_value(value: object) -> Lockfile:
     return lockfile
 
 
-def converted(value: object, kind: type[T]) -> T:
+def converted(value: object, kind: type[T], place: str = "") -> T:
     """Plain values as a struct, or `InvalidSpecification` with the place of what is wrong."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise InvalidSpecification(f"1 validation error for Lockfile\n  {error}") from None
+        raise InvalidSpecification(f"1 validation error for Lockfile\n  {place}{error}") from None
 
 
 def refuse_secrets(lockfile: Lockfile) -> None:
@@ -212,7 +241,9 @@ def to_json_text(lockfile: Lockfile) -> str:
 
 def from_json_text(text: bytes) -> Lockfile:
     """The lockfile in an artifact, which was checked when it was made."""
-    return msgspec.json.decode(text, type=Lockfile)
+    stored = msgspec.json.decode(text, type=_Stored)
+    packages = [_PACKAGE.decode(package) for package in stored.package]
+    return Lockfile(version=1, metadata=stored.metadata, package=packages)
 
 
 def check_platform(lockfile: Lockfile, platform: str) -> None:

@@ -83,7 +83,7 @@ class _Environment(msgspec.Struct):
 
 class _Document(msgspec.Struct):
     environments: dict[str, _Environment]
-    packages: list[_Package]
+    packages: list[Any]
     platforms: list[_Platform] = []
 
 
@@ -123,10 +123,10 @@ def from_value(value: dict[str, Any]) -> Lockfile:
 def _packages(
     document: _Document, environment: _Environment, platforms: dict[str, str]
 ) -> Iterator[Package]:
-    known = {
-        package.key(f"packages[{index}]"): (index, package)
-        for index, package in enumerate(document.packages)
-    }
+    known = {}
+    for index, value in enumerate(document.packages):
+        package = converted(value, _Package, f"packages[{index}]: ")
+        known[package.key(f"packages[{index}]")] = index, package
     for name, references in environment.packages.items():
         for index, reference in enumerate(references):
             place = f"environments.{ENVIRONMENT}.packages.{name}[{index}]"

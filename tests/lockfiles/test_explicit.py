@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rattler.explicit_environment import ExplicitEnvironmentSpec
 
@@ -11,7 +11,7 @@ from condastore.lockfiles.conda_lock import Hash, Lockfile, Package, of_packages
 from condastore.lockfiles.explicit import is_explicit, parse, render
 from condastore.lockfiles.records import from_records
 from tests.lockfiles.samples import CHANNEL, MD5, RECORD, SHA256, TZDATA, WHEEL
-from tests.lockfiles.strategies import lockfiles
+from tests.lockfiles.strategies import FEW, lockfiles
 
 LIMITS = Limits(2**20, 10_000)
 NUMPY, TZ = RECORD["url"], TZDATA["url"]
@@ -55,7 +55,7 @@ def test_packages_that_depend_on_each_other_have_a_line_each() -> None:
 
 
 @given(lockfiles())
-@settings(max_examples=50, deadline=None)
+@FEW
 def test_what_is_written_is_read_again(lockfile: Lockfile) -> None:
     text = render(lockfile, "linux-64")
     again = parse(text, LIMITS, "osx-arm64")
@@ -68,7 +68,7 @@ def test_what_is_written_is_read_again(lockfile: Lockfile) -> None:
 
 
 @given(lockfiles())
-@settings(max_examples=50, deadline=None)
+@FEW
 def test_rattler_reads_what_is_written(lockfile: Lockfile) -> None:
     spec = ExplicitEnvironmentSpec.from_str(render(lockfile, "linux-64"))
     assert str(spec.platform) == "linux-64"

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from condastore.documents import Limits
 from condastore.errors import InvalidInput, InvalidSpecification
@@ -9,14 +9,14 @@ from condastore.lockfiles.conda_lock import Lockfile, from_json_text, to_json_te
 from condastore.lockfiles.forms import Form, check_wanted, file_name, read, render
 from condastore.lockfiles.records import from_records
 from tests.lockfiles.samples import CHANNEL, POSTED, RECORD, TZDATA
-from tests.lockfiles.strategies import lockfiles
+from tests.lockfiles.strategies import FEW, lockfiles
 
 LIMITS = Limits(2**20, 100_000)
 SOLVED = from_records({"linux-64": [RECORD], "osx-arm64": [TZDATA]}, {}, [CHANNEL], "abc")
 
 
 @given(lockfiles())
-@settings(max_examples=50, deadline=None)
+@FEW
 def test_the_yaml_is_the_json(lockfile: Lockfile) -> None:
     found = read(render(lockfile, Form.CONDA_LOCK, "linux-64"), LIMITS, "linux-64")
     assert to_json_text(found.lockfile) == to_json_text(lockfile)
