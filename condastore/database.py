@@ -229,17 +229,18 @@ async def _connect(path: str) -> aiosqlite.Connection:
     connect = partial(sqlite3.connect, path, isolation_level=None, check_same_thread=False)
     connection = _SqliteConnection(connect, iter_chunk_size=64)
     connection._thread.daemon = True
-    return await connection
+    await connection
+    try:
+        for pragma in _SQLITE_PRAGMAS:
+            await connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        # SQLAlchemy would only tell its thread to stop, and not wait until it has.
+        await connection.close()
+        raise
+    return connection
 
 
 def _tune_sqlite(engine: AsyncEngine, begin: str) -> None:
-    @event.listens_for(engine.sync_engine, "connect")
-    def on_connect(connection: Any, _: Any) -> None:
-        cursor = connection.cursor()
-        for pragma in _SQLITE_PRAGMAS:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
