@@ -112,6 +112,8 @@ class Database:
                 await connection.run_sync(self._migrate)
             if self.is_sqlite:
                 await self._connect_readers()
+            if self._views is not None:
+                self._views.start()
         except (SQLAlchemyError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise ConfigurationError(

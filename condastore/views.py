@@ -12,9 +12,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import BindParameter, Boolean, Select, String, bindparam
 from sqlalchemy.dialects import sqlite
@@ -195,41 +197,72 @@ class SqliteReaders:
 
     def __init__(self, path: str, threads: int) -> None:
         self._path = path
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reader")
-        self._own = threading.local()
-        self._connections: list[sqlite3.Connection] = []
         self._kept = Kept()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"reader {number}", daemon=True)
+            for number in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Starts the threads."""
+        for thread in self._threads:
+            thread.start()
 
     async def view(self, work: Callable[[View], T], generation: int) -> T:
         """Returns what `work` returns; `generation` is that of the newest write."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._look, work, generation)
+        found: asyncio.Future[T] = loop.create_future()
+        self._jobs.put(_Job(work, generation, loop, found))
+        return await found
 
     def close(self) -> None:
-        """Waits for the threads and closes their connections."""
-        self._threads.shutdown(wait=True)
-        for connection in self._connections:
-            connection.close()
+        """Waits until the threads have ended."""
+        for thread in self._threads:
+            if thread.is_alive():
+                self._jobs.put(None)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
-    def _look(self, work: Callable[[View], T], generation: int) -> T:
-        connection = self._connection()
+    def _serve(self) -> None:
+        with closing(self._connect()) as connection:
+            while (job := self._jobs.get()) is not None:
+                job.do(connection, self._kept)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=10, isolation_level=None, cached_statements=_STATEMENTS
+        )
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+
+
+@dataclass(frozen=True)
+class _Job(Generic[T]):
+    """Work for a reader, and who waits for what comes of it."""
+
+    work: Callable[[View], T]
+    generation: int
+    loop: asyncio.AbstractEventLoop
+    found: "asyncio.Future[T]"
+
+    def do(self, connection: sqlite3.Connection, kept: Kept) -> None:
+        """Does the work on one state of the database."""
         connection.execute("BEGIN")
         try:
-            return work(SqliteView(connection, self._kept, generation))
+            value = self.work(SqliteView(connection, kept, self.generation))
+        except BaseException as error:
+            self.loop.call_soon_threadsafe(self._fail, error)
+        else:
+            self.loop.call_soon_threadsafe(self._settle, value)
         finally:
             connection.execute("ROLLBACK")
 
-    def _connection(self) -> sqlite3.Connection:
-        found: sqlite3.Connection | None = getattr(self._own, "connection", None)
-        if found is None:
-            found = sqlite3.connect(
-                self._path,
-                timeout=10,
-                isolation_level=None,
-                check_same_thread=False,
-                cached_statements=_STATEMENTS,
-            )
-            found.execute("PRAGMA query_only=ON")
-            self._own.connection = found
-            self._connections.append(found)
-        return found
+    def _settle(self, value: T) -> None:
+        if not self.found.done():
+            self.found.set_result(value)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.found.done():
+            self.found.set_exception(error)
