@@ -13,8 +13,8 @@ class UnreadBodies:
     """Reads the rest of a request before its answer begins.
 
     An HTTP/1.1 server can't use a connection again that has half a request in it, and closes it
-    (RFC 9112 §9.3). A client that was not told loses the next request that it sends. So a short rest
-    is read, and with a long one the answer says that the connection ends.
+    (RFC 9112 §9.3). A client that was not told loses the next request that it sends. So a short
+    rest is read, and with a long one the answer says that the connection ends.
     """
 
     def __init__(self, app: ASGIApp) -> None:
