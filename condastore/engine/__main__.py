@@ -61,7 +61,7 @@ def _role(name: str) -> Role:
     if name in ("archive", "installer"):
         from condastore.engine import pack
 
-        return {"archive": pack.archive}[name]
+        return {"archive": pack.archive, "installer": pack.installer}[name]
     from condastore.engine import remove
 
     return {"remove": remove.remove, "sweep": remove.sweep}[name]
