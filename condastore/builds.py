@@ -94,6 +94,14 @@ def build_id_of(key: str) -> int | None:
     return int(match["v1"] or match["v2"])
 
 
+ARTIFACT_TASKS = {
+    ArtifactType.CONDA_PACK: "archive",
+    ArtifactType.CONSTRUCTOR_INSTALLER: "installer",
+    ArtifactType.DOCKER_MANIFEST: "image",
+}
+"""The kinds of tasks that make artifacts after a build."""
+
+
 class _File(NamedTuple):
     folder: str
     suffix: str
@@ -112,6 +120,11 @@ _FILES = {
 def storage_key(artifact: ArtifactType, key: str) -> str:
     """Where the artifact of a build with this key is kept (§8.3)."""
     return f"{_FILES[artifact].folder}/{key}{_FILES[artifact].suffix}"
+
+
+def archive_key(key: str, suffix: str) -> str:
+    """Where the archive of a build with this key is kept, by its suffix, such as `tar.zst`."""
+    return f"{_FILES[ArtifactType.CONDA_PACK].folder}/{key}.{suffix}"
 
 
 def media_type(artifact: ArtifactType) -> str:

@@ -1,6 +1,7 @@
 """The composition root: wires the parts, starts and stops them in order, handles signals."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -31,7 +32,9 @@ from condastore.auth import (
     derived,
     keep_secret,
 )
+from condastore.builders.archives import Archiver
 from condastore.builders.links import Links
+from condastore.builders.making import Making
 from condastore.builders.pipeline import Builder
 from condastore.builders.removal import Remover, sweep_packages
 from condastore.builders.solver import SolverPool
@@ -213,6 +216,8 @@ class Daemon:
             await recover(database, parts.pool, self._store, parts.logs)
             self._announce(listener, token)
             web = create_app(parts, authentication, self._web_options(secret))
+            # All this stays. A collection that looked at it would hold everything up for 70 ms.
+            gc.freeze()
             await self._serve(parts, listener, web)
 
     def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
@@ -229,12 +234,18 @@ class Daemon:
             self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
         )
         remover = Remover(defaults, database, self._store, storage, links)
+        making = Making()
+        archiver = Archiver(self._config, database, self._store, storage, making)
         owner = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:16]}"
         queue = TaskQueue(database, owner, max_attempts=self._worker.max_attempts)
         pool = Pool(
             queue,
-            works(builder, remover, self._config.max_build_time),
-            {"builds": self._worker.concurrency or 1, "housekeeping": 1},
+            works(builder, archiver, remover, self._config.max_build_time),
+            {
+                "builds": self._worker.concurrency or 1,
+                "artifacts": self._worker.artifact_concurrency,
+                "housekeeping": 1,
+            },
         )
         solves = Solves(self._config, database, self._store, solvers)
         return Parts(
@@ -247,6 +258,7 @@ class Daemon:
             self._store,
             identities,
             solves,
+            making,
             metrics,
             hooks,
         )
@@ -409,14 +421,21 @@ class Daemon:
         sys.stdout.flush()
 
 
-def works(builder: Builder, remover: Remover, max_build_time: int) -> dict[str, Work]:
+def works(
+    builder: Builder, archiver: Archiver, remover: Remover, max_build_time: int
+) -> dict[str, Work]:
     """Returns how each kind of task is done."""
+
+    def artifact(run: Any) -> Work:
+        return Work(run, archiver.abandon, "artifacts", max_build_time)
 
     def housekeeping(run: Any) -> Work:
         return Work(run, remover.abandon, "housekeeping")
 
     return {
         "build": Work(builder.run, builder.abandon, "builds", max_build_time),
+        "archive": artifact(archiver.archive),
+        "installer": artifact(archiver.installer),
         "update_environment_build": housekeeping(remover.update_environment),
         "delete_build": housekeeping(remover.delete_build),
         "delete_environment": housekeeping(remover.delete_environment),

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -246,6 +247,77 @@ build_packages = Table(
         index=True,
     ),
 )
+
+
+class Blob(Base):
+    """A blob of images, in the storage under `oci.blob_key(digest)`."""
+
+    __tablename__ = "blob"
+
+    digest: Mapped[str] = mapped_column(String(71), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_on: Mapped[datetime] = mapped_column(default=utcnow)
+    doomed_on: Mapped[datetime | None] = mapped_column(index=True)
+    """Since when nothing needs it; it goes when the grace is over."""
+
+
+class Layer(Base):
+    """The blob that a package, or what else a layer is made of, became."""
+
+    __tablename__ = "layer"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """A hash of all that the layer's content depends on."""
+    diff_id: Mapped[str] = mapped_column(String(71))
+    media_type: Mapped[str] = mapped_column(String(127))
+    blob_digest: Mapped[str] = mapped_column(ForeignKey("blob.digest"), index=True)
+    used_on: Mapped[datetime] = mapped_column(default=utcnow, index=True)
+
+
+class Manifest(Base):
+    """An image manifest, an index or an artifact's manifest, byte for byte as it is served."""
+
+    __tablename__ = "manifest"
+
+    digest: Mapped[str] = mapped_column(String(71), primary_key=True)
+    media_type: Mapped[str] = mapped_column(String(127))
+    artifact_type: Mapped[str | None] = mapped_column(String(127))
+    subject: Mapped[str | None] = mapped_column(String(71), index=True)
+    """The digest of the manifest that it refers to, which may be missing."""
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    created_on: Mapped[datetime] = mapped_column(default=utcnow)
+    pulled_on: Mapped[datetime | None]
+
+
+manifest_blobs = Table(
+    "manifest_blob",
+    Base.metadata,
+    Column("manifest_digest", ForeignKey("manifest.digest", ondelete="CASCADE"), primary_key=True),
+    Column("blob_digest", ForeignKey("blob.digest"), primary_key=True, index=True),
+)
+
+manifest_children = Table(
+    "manifest_child",
+    Base.metadata,
+    Column("parent_digest", ForeignKey("manifest.digest", ondelete="CASCADE"), primary_key=True),
+    Column("child_digest", ForeignKey("manifest.digest"), primary_key=True, index=True),
+)
+
+
+class Image(Base):
+    """The image of a build; builds of one lockfile share a manifest."""
+
+    __tablename__ = "image"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    build_id: Mapped[int] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"), unique=True)
+    key: Mapped[str] = mapped_column(String(64), index=True)
+    """A hash of all that the image depends on: the lockfile, the base, the settings of images."""
+    lock_hash: Mapped[str] = mapped_column(String(64), index=True)
+    """Of the lockfile's packages."""
+    manifest_digest: Mapped[str] = mapped_column(ForeignKey("manifest.digest"), index=True)
+    docker_digest: Mapped[str | None] = mapped_column(ForeignKey("manifest.digest"), index=True)
+    """Of the same image in Docker's schema 2, once somebody has asked for it."""
 
 
 class Token(Base):

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from condastore import export
 from condastore.access import Caller
+from condastore.build_rows import arn, find_build
 from condastore.builds import ArtifactType, media_type
 from condastore.configuration import server_platform
 from condastore.errors import InvalidInput, NotFound
 from condastore.lockfiles import conda_lock, forms
 from condastore.lockfiles.forms import MEDIA_TYPES, Form
-from condastore.service.builds import get_build
 from condastore.service.parts import Parts
 from condastore.specification import CondaSpecification, from_stored
 from condastore.tables import Build
@@ -32,7 +32,7 @@ async def lockfile(
 
     Raises `NotFound`, `Unauthorized`, or `InvalidInput` for a platform that it is not for.
     """
-    build = await get_build(parts, caller, build_id)
+    build = await _build(parts, caller, build_id)
     stored = await _stored(parts, build, ArtifactType.LOCKFILE)
     platform = platform or server_platform()
     text = await asyncio.to_thread(_render, stored, form, platform)
@@ -46,7 +46,7 @@ def _render(stored: bytes, form: Form, platform: str) -> str:
 
 async def versions(parts: Parts, caller: Caller, build_id: int) -> Document:
     """Returns the environment.yaml with the versions of a build. Raises `NotFound`."""
-    build = await get_build(parts, caller, build_id)
+    build = await _build(parts, caller, build_id)
     exported = await _stored(parts, build, ArtifactType.YAML)
     return _yaml(build, await asyncio.to_thread(export.versions_yaml, exported.decode()))
 
@@ -56,7 +56,7 @@ async def history(parts: Parts, caller: Caller, build_id: int) -> Document:
 
     Raises `InvalidInput` if that was a lockfile.
     """
-    build = await get_build(parts, caller, build_id)
+    build = await _build(parts, caller, build_id)
     return _yaml(build, await asyncio.to_thread(export.history_yaml, _asked_for(build)))
 
 
@@ -73,6 +73,14 @@ def _asked_for(build: Build) -> CondaSpecification:
         f"build {build.id} was made from a lockfile, which does not say what was asked for;"
         " versions and exact can be had"
     )
+
+
+async def _build(parts: Parts, caller: Caller, build_id: int) -> Build:
+    """Returns a build that the caller may see. Raises `NotFound` or `Unauthorized`."""
+    async with parts.database.read() as session:
+        build = await find_build(session, build_id)
+    caller.require("environment::read", arn(build))
+    return build
 
 
 async def _stored(parts: Parts, build: Build, artifact: ArtifactType) -> bytes:

@@ -18,7 +18,7 @@ HERE = "linux-64"
 
 # What follows runs in a process of its own, as in this program all of rattler does.
 RATTLER = """
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
 from rattler import Gateway, LockFile, MatchSpec, Subdir, install
 from rattler.explicit_environment import ExplicitEnvironmentSpec
@@ -44,6 +44,8 @@ async def main():
 
 
 asyncio.run(main())
+# Rattler's threads may crash an interpreter that ends in an orderly way.
+os._exit(0)
 """
 
 

@@ -1,0 +1,98 @@
+"""Rows of images: blobs, layers and manifests, and which build has which.
+
+A blob's bytes are in the storage before its row is written, and leave it after the row is gone.
+"""
+
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from condastore.oci import digest_of, references
+from condastore.tables import (
+    Blob,
+    Image,
+    Layer,
+    Manifest,
+    manifest_blobs,
+    manifest_children,
+    utcnow,
+)
+
+
+async def keep_blob(session: AsyncSession, digest: str, size: int) -> None:
+    """Records a blob that is stored, or that is wanted again although it was doomed."""
+    blob = await session.get(Blob, digest)
+    if blob is None:
+        session.add(Blob(digest=digest, size=size))
+    else:
+        blob.doomed_on = None
+    await session.flush()
+
+
+async def reuse_layers(session: AsyncSession, keys: Collection[str]) -> dict[str, Layer]:
+    """Returns the layers that exist already, by key; their blobs are safe from the collector."""
+    layers = (await session.scalars(select(Layer).where(Layer.key.in_(keys)))).all()
+    digests = [layer.blob_digest for layer in layers]
+    await session.execute(update(Blob).where(Blob.digest.in_(digests)).values(doomed_on=None))
+    for layer in layers:
+        layer.used_on = utcnow()
+    return {layer.key: layer for layer in layers}
+
+
+async def add_layer(
+    session: AsyncSession, key: str, *, diff_id: str, media_type: str, digest: str, size: int
+) -> None:
+    """Records a layer whose blob is stored."""
+    await keep_blob(session, digest, size)
+    if await session.get(Layer, key) is None:
+        session.add(Layer(key=key, diff_id=diff_id, media_type=media_type, blob_digest=digest))
+        await session.flush()
+
+
+async def add_manifest(session: AsyncSession, body: bytes) -> str:
+    """Records a manifest, whose blobs and children are recorded, and returns its digest."""
+    digest, found = digest_of(body), references(body)
+    if await session.get(Manifest, digest) is not None:
+        return digest
+    session.add(
+        Manifest(
+            digest=digest,
+            media_type=found.media_type,
+            artifact_type=found.artifact_type,
+            subject=found.subject,
+            body=body,
+        )
+    )
+    await session.flush()
+    for child in _once(found.children):
+        edge = {"parent_digest": digest, "child_digest": child}
+        await session.execute(insert(manifest_children).values(edge))
+    for blob in _once(found.blobs):
+        edge = {"manifest_digest": digest, "blob_digest": blob}
+        await session.execute(insert(manifest_blobs).values(edge))
+    return digest
+
+
+async def find_image(session: AsyncSession, key: str) -> Image | None:
+    """Returns an image that is made of the same things."""
+    image: Image | None = await session.scalar(select(Image).where(Image.key == key).limit(1))
+    return image
+
+
+async def record_image(
+    session: AsyncSession, build_id: int, *, key: str, lock_hash: str, manifest_digest: str
+) -> Image:
+    """Makes a recorded manifest the image of a build."""
+    image: Image | None = await session.scalar(select(Image).where(Image.build_id == build_id))
+    if image is None:
+        image = Image(build_id=build_id)
+        session.add(image)
+    image.key, image.lock_hash, image.manifest_digest = key, lock_hash, manifest_digest
+    image.docker_digest = None
+    await session.flush()
+    return image
+
+
+def _once(digests: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(digests))
