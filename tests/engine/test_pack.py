@@ -220,7 +220,8 @@ def test_fragments_are_made_once_and_shared_between_prefixes(
     assert before
     other = Place(tmp_path)
     records = built.solve(small_channel, "python 3.11.*", "pyyaml")
-    built.build(records, prefix=str(other.prefix), bytecode=False)
+    channels = [small_channel.as_uri()]
+    built.build(records, prefix=str(other.prefix), specs=SPECS, channels=channels)
     pack(built, tmp_path / "b", prefix=str(other.prefix))
     assert fragments(built) == before
     pack(built, tmp_path / "c", format="tar.zst")
