@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,20 @@ def test_without_a_yes_nothing_is_done(
 ) -> None:
     refuses(installer, text, answers=answers, env={"HOME": str(tmp_path)})
     assert not list(tmp_path.iterdir())
+
+
+def test_scripts_work_in_an_environment_that_is_not_activated(
+    installer: Path,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="x", dir="/tmp") as directory:
+        prefix = Path(directory) / "prefix"
+        assert started(installer, "-b", "-p", prefix).returncode == 0
+        output = subprocess.run(
+            [prefix / "bin" / "flask", "--version"], capture_output=True, env={}
+        )
+        assert output.stdout.startswith(b"Python 3.11"), output
+        assert os.access(flask, os.X_OK)
+        assert not list(prefix.glob("bin/*.new"))
 
 
 def test_help_and_mistakes(installer: Path, tmp_path: Path) -> None:

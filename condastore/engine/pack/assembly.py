@@ -47,7 +47,7 @@ def assembly(
     store.prepare()
     tree = walk(Path(job["prefix"]))
     codec = codec_of(archive_format)
-    with workspace(store.workspaces) as scratch:
+    with workspace(store.workspaces) as scratch, _vanishing():
         directory = store.fragments if job["fragments"] else scratch / "fragments"
         fragments = Fragments(directory, codec)
         contents = survey(tree, Path(job["packages_dir"]), fragments)
@@ -57,6 +57,16 @@ def assembly(
         yield made
         if job["fragments"] and "fragments_bytes" in job["limits"]:
             fragments.trim(job["limits"]["fragments_bytes"])
+
+
+@contextmanager
+def _vanishing() -> Iterator[None]:
+    """Says it plainly if a file is removed that was there a moment ago."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        text = f"{error.filename} vanished while it was packed."
+        raise EngineError("package", text) from None
 
 
 class Assembly:

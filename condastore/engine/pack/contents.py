@@ -158,14 +158,14 @@ class _Survey:
 
     def _add_own(self, target: str, *, as_it_is: bool) -> None:
         self._placed.add(target)
-        path = os.path.join(self._tree.root, target)
-        if as_it_is:
-            self._contents.own.append(File(path, target, file_mode=None))
-        elif target not in self._tree.inodes or target in self._tree.links or _is_text(path):
-            root = self._tree.root
-            self._contents.own.append(File(path, target, False, "text", root))
-        else:
-            self._contents.own.append(File(path, target, False, file_mode=None))
+        root = self._tree.root
+        path = os.path.join(root, target)
+        file = File(path, target, is_conda=False, file_mode=None)
+        # Of links and directories conda_pack is told that they are texts: it doesn't read those.
+        unread = target not in self._tree.inodes or target in self._tree.links
+        if unread or (not as_it_is and _is_text(path)):
+            file = File(path, target, is_conda=False, file_mode="text", prefix_placeholder=root)
+        self._contents.own.append(file)
 
 
 def _files_of(source: str, site_packages: str | None, omitted: frozenset[str]) -> list[File]:
@@ -207,6 +207,4 @@ def _is_text(path: str) -> bool:
             decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
-    except FileNotFoundError:
-        raise EngineError("package", f"{path} vanished while it was packed.") from None
     return True

@@ -17,6 +17,8 @@ from condastore.engine.pack.tree import Tree
 META = "conda-meta/"
 # Packages with the prefix in their files have hashes that hold for one prefix only.
 _OF_ONE_PREFIX = b'"sha256_in_prefix"'
+_LAST_SECOND = 2**33 - 1  # that a tar archive of the old kind can tell
+_DAMAGES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,9 @@ def _is(path: str) -> bool:
 
 def _read(root: str, path: str, fragments: Fragments) -> Metadata:
     source = os.path.join(root, path)
-    try:
-        with open(source, "rb") as file:
-            data = file.read()
-            status = os.fstat(file.fileno())
-    except FileNotFoundError:
-        raise EngineError("package", f"{source} vanished while it was packed.") from None
+    with open(source, "rb") as file:
+        data = file.read()
+        status = os.fstat(file.fileno())
     if _OF_ONE_PREFIX in data:
         return Metadata(_parse(path, data), None)
     key = fragments.key_of_metadata(path, data, stat.S_IMODE(status.st_mode))
@@ -107,7 +106,7 @@ def _parse(path: str, data: bytes) -> Installed:
             source=os.path.normpath((about.get("link") or {}).get("source") or "/"),
             files=[str(file) for file in about["files"]],
             site_packages=about.get("python_site_packages_path"),
-            timestamp=int(about.get("timestamp") or 0) // 1000,
+            timestamp=min(max(int(about.get("timestamp") or 0) // 1000, 0), _LAST_SECOND),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGES as error:
         raise EngineError("package", f"{path} of the environment is damaged: {error}") from None

@@ -55,8 +55,8 @@ class Members:
             self._packer.add(file)
             assert self._pending is not None
             self._put(self._pending, stamp, writable=len(self.records) > count)
-        except FileNotFoundError:
-            raise EngineError("package", f"{file.source} vanished while it was packed.") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError("package", f"{file.source} can't be packed: {error}") from None
 
     def finish(self, records: Sequence[Record], stamp: int) -> None:
         """Adds conda-pack's scripts, with one modification time for all, and ends the stream.
