@@ -163,10 +163,9 @@ def test_scripts_work_in_an_environment_that_is_not_activated(
     with tempfile.TemporaryDirectory(prefix="x", dir="/tmp") as directory:
         prefix = Path(directory) / "prefix"
         assert started(installer, "-b", "-p", prefix).returncode == 0
-        output = subprocess.run(
-            [prefix / "bin" / "flask", "--version"], capture_output=True, env={}
-        )
-        assert output.stdout.startswith(b"Python 3.11"), output
+        flask = prefix / "bin" / "flask"
+        ended = subprocess.run([flask, "--version"], capture_output=True, env={})
+        assert ended.stdout.startswith(b"Python 3.11"), ended
         assert os.access(flask, os.X_OK)
         assert not list(prefix.glob("bin/*.new"))
 
