@@ -58,6 +58,10 @@ def _role(name: str) -> Role:
         from condastore.engine.build import build
 
         return build
+    if name == "index":
+        from condastore.engine.index.job import index
+
+        return index
     from condastore.engine import remove
 
     return {"remove": remove.remove, "sweep": remove.sweep}[name]

@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from condastore import tables
+from condastore.service.packages import FoundPackage
 from condastore.service.pages import Page
 from condastore.service.roles import NamespaceRole
 
@@ -223,6 +224,16 @@ class PackageChannel(msgspec.Struct):
     last_update: None
 
 
+class Channel(msgspec.Struct):
+    id: int
+    name: str
+    last_update: datetime | None
+
+    @classmethod
+    def of(cls, row: tables.CondaChannel) -> "Channel":
+        return cls(row.id, row.name, row.last_update)
+
+
 class BuildId(msgspec.Struct):
     build_id: int
 
@@ -243,6 +254,15 @@ class Package(msgspec.Struct):
     def of(cls, row: tables.CondaPackage) -> "Package":
         channel = PackageChannel(row.channel.id, row.channel.name, None)
         return cls(row.id, channel, row.license, row.name, row.version, row.summary)
+
+    @classmethod
+    def found(cls, row: FoundPackage) -> "Package":
+        """A package of an indexed channel."""
+        package = row.package
+        channel = PackageChannel(row.channel_id, package.channel, None)
+        return cls(
+            package.id, channel, package.license, package.name, package.version, package.summary
+        )
 
 
 def data(value: T, message: str | None = None) -> Data[T]:

@@ -51,9 +51,14 @@ async def page_of(
     columns = [sortable[name] for name in names]
     order = [column.desc() if request.descending else column.asc() for column in columns]
     count = await session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    offset = min((request.page - 1) * request.size, _MAX_OFFSET)
-    rows = (await session.scalars(query.order_by(*order).limit(request.size).offset(offset))).all()
+    query = query.order_by(*order).limit(request.size).offset(offset_of(request))
+    rows = (await session.scalars(query)).all()
     return Page(rows, request.page, request.size, count)
+
+
+def offset_of(request: PageRequest) -> int:
+    """Returns how many rows come before a page, as far as a database can count."""
+    return min((request.page - 1) * request.size, _MAX_OFFSET)
 
 
 def containing(column: Any, text: str) -> Any:

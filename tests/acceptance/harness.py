@@ -19,7 +19,12 @@ from websockets.sync.client import ClientConnection, connect
 START_TIMEOUT_S = 30.0
 BUILD_TIMEOUT_S = 120.0
 # The disks of test machines are small.
-DEFAULTS = {"--CondaStoreServer.port": 0, "--CondaStore.storage_threshold": 0}
+DEFAULTS = {
+    "--CondaStoreServer.port": 0,
+    "--CondaStore.storage_threshold": 0,
+    # Only the tests of the package index ask for it.
+    "--CondaStoreWorker.index_interval": 0,
+}
 ENDED = ("COMPLETED", "FAILED", "CANCELED")
 
 
