@@ -1,7 +1,6 @@
 """The package index through a real daemon: what is indexed, found, and told when it fails."""
 
 import bz2
-import json
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -11,38 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
-from devtools.localchannel.index import write_compressed
 from devtools.localchannel.server import ChannelServer, Fault, serve
 from tests.acceptance import harness
 from tests.acceptance.harness import Daemon, running
+from tests.channels import write_channel
 
 # The jobs are niced, and machines that test are busy.
 eventually = partial(harness.eventually, timeout_s=60)
 
 VERSIONS = ["1.0rc1", "1.0.dev0", "1.0", "1.0.post1", "1.9", "1.10", "1!0.1"]
 IN_ORDER = ["1!0.1", "1.10", "1.9", "1.0.post1", "1.0", "1.0.dev0", "1.0rc1"]
-
-
-def write_channel(directory: Path, **versions: list[str]) -> None:
-    """A channel of records without packages; names may be written with _ for -."""
-    packages = {}
-    for name, every in versions.items():
-        for version in every:
-            record = {
-                "name": name.replace("_", "-"),
-                "version": version,
-                "build": "h123_0",
-                "build_number": 0,
-                "depends": [],
-                "license": "MIT",
-                "subdir": "noarch",
-            }
-            packages[f"{name}-{version}-h123_0.conda"] = record
-    (directory / "noarch").mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"packages": {}, "packages.conda": packages}).encode()
-    write_compressed(directory / "noarch" / "repodata.json", text)
-    summaries = {name.replace("_", "-"): {"summary": f"about {name}"} for name in versions}
-    (directory / "channeldata.json").write_text(json.dumps({"packages": summaries}))
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ class _Document:
 
     def _look(self) -> None:
         """Makes sure that the next token is there."""
-        if len(self._text) - self._at < _LOW_CHARACTERS and not self._is_whole:
+        while len(self._text) - self._at < _LOW_CHARACTERS and not self._is_whole:
             self._read()
 
     def _read_or_fail(self) -> None:
