@@ -1,0 +1,165 @@
+"""The package index of a channel of conda-forge's size: what making it takes, and searching it."""
+
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from benchmarks.measure import Table, percentile
+from benchmarks.scene import Scene, run
+from benchmarks.served import Daemon, running
+from benchmarks.usage import family_cpu_seconds, peak_bytes, resident_bytes
+from devtools.localchannel.interpreter import SUBDIR
+from devtools.localchannel.server import ChannelServer, serve
+
+MB = 1e6
+MS = 1e3
+RECORDS, NAMES = 1_000_000, 30_000
+QUICK_RECORDS, QUICK_NAMES = 50_000, 2_000
+DOCUMENTS = 3
+INDEXED_S = 600.0
+POLL_S = 0.02
+SEARCHES = 300
+LOAD = """
+import json, sys, time
+began = time.process_time()
+for path in sys.argv[1:]:
+    with open(path, "rb") as file:
+        json.load(file)
+print(time.process_time() - began)
+"""
+QUERIES = {
+    "names with a text that few have": "search=numpy&page=1&size=100&distinct_on=name",
+    "names with a text that most have": "search=ar&page=1&size=100&distinct_on=name",
+    "the same, far behind": "search=ar&page=150&size=100&distinct_on=name",
+    "versions of a name": "search=numpy&exact=true&distinct_on=version&order=desc&sort_by=version",
+    "packages with a text that most have": "search=ar",
+    "a text that none has": "search=nothing-of-this-kind&distinct_on=name",
+}
+
+
+def measure(scene: Scene) -> Table:
+    """Indexes a channel over HTTP, looks at it again, and searches."""
+    table = scene.table("The package index", "json.load of the same two files, unpacked, by itself")
+    size = (QUICK_RECORDS, QUICK_NAMES) if scene.quick else (RECORDS, NAMES)
+    channel = scene.channel_of("synthetic", *size)
+    table.note(f"The channel has {size[0]:,} records and {size[1]:,} names.")
+    cpu, baseline = [], []
+    for round_ in range(min(scene.rounds, 3)):
+        baseline.append(_load_seconds(channel))
+        data = scene.fresh("data")
+        with serve(channel) as server:
+            cpu.append(_index(table, data, server, is_last=round_ + 1 == min(scene.rounds, 3)))
+    table.ratio("CPU of the child", cpu, baseline, most=4)
+    table.value("the same", cpu, "s", most=60)
+    return table
+
+
+def _load_seconds(channel: Path) -> float:
+    paths = [channel / subdir / "repodata.json" for subdir in (SUBDIR, "noarch")]
+    command = [sys.executable, "-c", LOAD, *map(str, paths)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _index(table: Table, data: Path, server: ChannelServer, *, is_last: bool) -> float:
+    """Returns the CPU seconds of the child; the last round shows everything else."""
+    with running(data, *_options(data)) as daemon:
+        # The children of the start are another subject.
+        time.sleep(1)
+        resident = resident_bytes(daemon.pid)
+        before = family_cpu_seconds(daemon.pid)
+        _set(daemon, [server.url])
+        with _watched(daemon) as (peaks, waits):
+            began = time.perf_counter()
+            while _records(daemon) == 0:
+                assert time.perf_counter() < began + INDEXED_S, daemon.output.read_text()
+                time.sleep(0.5)
+            taken = time.perf_counter() - began
+        cpu = family_cpu_seconds(daemon.pid) - before
+        if is_last:
+            table.value("time until it can be searched", [taken], "s")
+            table.value("peak memory of the child", [max(peaks) / MB], "MB", most=600)
+            table.value("longest wait for GET /api/v1/ meanwhile", [max(waits) * MS], "ms", most=50)
+            _search(table, daemon)
+            growth = resident_bytes(daemon.pid) - resident
+            table.value("memory that the daemon has grown by", [growth / MB], "MB", most=20)
+            file = data / "index" / "packages.sqlite"
+            table.value("size of the index", [file.stat().st_size / MB], "MB")
+    if is_last:
+        _look_again(table, data, server)
+    return cpu
+
+
+def _look_again(table: Table, data: Path, server: ChannelServer) -> None:
+    server.requests.clear()
+    with running(data, *_options(data)) as daemon:
+        before = family_cpu_seconds(daemon.pid)
+        while sum(server.requests.values()) < DOCUMENTS:
+            time.sleep(POLL_S)
+        time.sleep(1)
+        cpu = family_cpu_seconds(daemon.pid) - before
+    requests = sum(server.requests.values())
+    table.value("requests for the unchanged channel", [requests], "", most=DOCUMENTS)
+    table.value("CPU of that child and the start's other", [cpu], "s")
+
+
+def _search(table: Table, daemon: Daemon) -> None:
+    with httpx.Client(timeout=30) as client:
+        for what, query in QUERIES.items():
+            waits = []
+            for _ in range(SEARCHES):
+                began = time.perf_counter()
+                client.get(f"{daemon.url}/api/v1/package/?{query}").raise_for_status()
+                waits.append((time.perf_counter() - began) * MS)
+            table.value(f"search: {what}, median", [statistics.median(waits)], "ms")
+            table.value(f"search: {what}, 99th percentile", [percentile(waits, 99)], "ms", most=20)
+
+
+def _options(data: Path) -> list[str]:
+    config = data / "config.py"
+    config.write_text("c.CondaStore.conda_indexed_channels = []\n")
+    return [f"--config={config}", "--CondaStoreWorker.index_interval=900"]
+
+
+def _set(daemon: Daemon, channels: list[str]) -> None:
+    daemon.request("PUT", "/setting/", json={"conda_indexed_channels": channels}).raise_for_status()
+
+
+def _records(daemon: Daemon) -> int:
+    found: int = daemon.request("GET", "/package/?size=1").json()["count"]
+    return found
+
+
+@contextmanager
+def _watched(daemon: Daemon) -> Iterator[tuple[list[int], list[float]]]:
+    """Samples the peaks of processes, and how long an answer takes that needs only the loop."""
+    peaks: list[int] = []
+    waits: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        with httpx.Client(timeout=30) as client:
+            while not done.is_set():
+                began = time.perf_counter()
+                client.get(f"{daemon.url}/api/v1/").raise_for_status()
+                waits.append(time.perf_counter() - began)
+                peaks.append(peak_bytes(daemon.pid))
+                time.sleep(POLL_S)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peaks, waits
+    finally:
+        done.set()
+        thread.join()
+
+
+if __name__ == "__main__":
+    run(measure)
