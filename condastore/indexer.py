@@ -6,7 +6,7 @@ Nothing of it must survive: what a crash interrupts is done at the next start.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from sqlalchemy import select, update
 from condastore.builders.process import Event, engine
 from condastore.channels import SUBDIRS, check_channel, resolve
 from condastore.configuration import CondaStore
-from condastore.database import Database
+from condastore.database import Database, uninterrupted
 from condastore.errors import BuildError, InvalidInput
 from condastore.package_index import PackageIndex
 from condastore.packages import channel_ids
@@ -116,10 +116,23 @@ class Indexer:
         await self._follow(settings)
         # Those that can't be reached take longest, and go last.
         for url in sorted(self.channels, key=lambda url: (self.channels[url].failures, url)):
+            if self.channels[url].due <= time.monotonic():
+                await self._unless_changed(self._refresh(url, self.channels[url]))
             if self._changed.is_set():
                 return
-            if self.channels[url].due <= time.monotonic():
-                await self._refresh(url, self.channels[url])
+
+    async def _unless_changed(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does something, but not to its end when the settings have changed meanwhile."""
+        working = asyncio.create_task(work, name="package index job")
+        changing = asyncio.create_task(self._changed.wait(), name="settings of the package index")
+        try:
+            await asyncio.wait({working, changing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changing.cancel()
+            working.cancel()
+            await uninterrupted(asyncio.wait({working}))
+        if not working.cancelled():
+            working.result()
 
     async def _follow(self, settings: Settings) -> None:
         """Makes the settings' channels those that are looked at; others leave the index."""

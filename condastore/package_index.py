@@ -34,6 +34,8 @@ _SHIFT = 1 << 32
 
 _LIKE = "name LIKE ? ESCAPE '!'"
 _FEW = 1000
+# Others are not in the index, and SQLite takes no pattern of any length.
+_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,255}")
 _PACKAGES = "package ON package.channel = listing.channel AND package.name = listing.name"
 _SHOWN = (
     "SELECT c.url, n.name, v.version, l.license, g.summary FROM package p "
@@ -194,6 +196,8 @@ def _names(file: sqlite3.Connection, query: PackageQuery) -> list[int] | None:
     """The numbers of the names that are searched for; None if they are many, or all."""
     if not query.search:
         return None
+    if not _NAME.fullmatch(query.search):
+        return []
     if query.exact:
         condition, value = "name = ?", query.search
     else:
@@ -204,9 +208,8 @@ def _names(file: sqlite3.Connection, query: PackageQuery) -> list[int] | None:
 
 
 def _pattern(query: PackageQuery) -> str:
-    """A pattern for `_LIKE`, which means no character but itself."""
-    escaped = re.sub("([%_!])", r"!\1", query.search)
-    return f"%{escaped}%"
+    """A pattern for `_LIKE`, in which no character of a name means another."""
+    return f"%{query.search.replace('_', '!_')}%"
 
 
 class _Source(NamedTuple):

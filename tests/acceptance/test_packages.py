@@ -2,6 +2,7 @@
 
 import bz2
 import re
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -179,12 +180,19 @@ def test_the_setting_is_followed_while_the_daemon_runs(
         eventually(lambda: count(daemon) == 9)
         index(daemon, [first.url, local])
         eventually(lambda: count(daemon) == 11)
+        # Also in the middle of a job.
+        first.faults["*"] = Fault(delay=60)
+        index(daemon, [first.root + "/silent", local])
+        first.requests.clear()
+        eventually(lambda: first.requests)
+        began = time.monotonic()
         index(daemon, [local])
         eventually(lambda: count(daemon) == 2)
+        assert time.monotonic() - began < 30
         index(daemon, [])
         eventually(lambda: count(daemon) == 0)
         # What builds use is another thing, and the channels stay known.
-        assert len(daemon.data_of("/channel/")) == 2
+        assert len(daemon.data_of("/channel/")) == 3
 
 
 def test_an_index_outlives_its_daemon_and_a_kill(tmp_path: Path, first: ChannelServer) -> None:
