@@ -173,7 +173,7 @@ class Indexer:
         query = select(CondaChannel.name, CondaChannel.last_update)
         async with self._database.read() as session:
             rows = await session.execute(query.where(CondaChannel.name.in_(urls)))
-            refreshed = dict(rows.tuples().all())
+            refreshed = dict(rows.all())
         return {
             url: ChannelState(refreshed=refreshed.get(url), records=indexed.get(url, 0))
             for url in urls
