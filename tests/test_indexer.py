@@ -19,6 +19,7 @@ from condastore.setting_rows import configured
 from condastore.tables import CondaChannel, KeyValueStore, utcnow
 from devtools.localchannel.server import Fault, serve
 from tests.channels import write_channel
+from tests.engine.conftest import wait_until
 
 
 class Scene:
@@ -158,9 +159,7 @@ async def test_a_cancelled_round_leaves_nothing_behind(scene: Scene, tmp_path: P
     with serve(tmp_path / "channel", faults={"*": Fault(delay=60)}) as server:
         await scene.choose(server.url)
         running = asyncio.create_task(scene.indexer.run())
-        async with asyncio.timeout(60):
-            while not server.requests:
-                await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until, lambda: bool(server.requests), 60)
         assert list(scene.store.scratch.iterdir())
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -37,6 +37,11 @@ class Index:
         """The file, to be read by SQLite and not to be written."""
         return f"{self.path.absolute().as_uri()}?mode=ro"
 
+    @property
+    def beside(self) -> Path:
+        """Where the next one is made; a job that was killed may have left it."""
+        return self.path.with_name(f".{self.path.name}.new")
+
     def summaries(self, url: str) -> dict[str, str]:
         """The summaries of a channel's packages by their names."""
         if url not in self.channels:

@@ -1,5 +1,6 @@
 """The job `index`: brings one channel up to date, if it has changed, and drops what is not kept."""
 
+import sqlite3
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
@@ -20,13 +21,21 @@ def index(job: IndexJob, events: Events) -> None:
     """
     found = Index(Path(job["index"]))
     found.path.parent.mkdir(parents=True, exist_ok=True)
+    found.beside.unlink(missing_ok=True)
     url = job["refresh"]
-    if url is None:
-        _drop(job, found)
-        events.result(changed=True, records=0, left_out=0, example="")
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        _refresh(job, url, found, Path(directory), events)
+    try:
+        if url is None:
+            _drop(job, found)
+            events.result(changed=True, records=0, left_out=0, example="")
+            return
+        with tempfile.TemporaryDirectory() as directory:
+            _refresh(job, url, found, Path(directory), events)
+    except sqlite3.OperationalError as error:
+        raise EngineError("disk", f"The index could not be written: {error}") from None
+    except sqlite3.DatabaseError as error:
+        # It can be made again, from nothing.
+        found.path.unlink(missing_ok=True)
+        raise EngineError("disk", f"The index was damaged: {error}") from None
 
 
 def _drop(job: IndexJob, found: Index) -> None:

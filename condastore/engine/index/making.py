@@ -50,9 +50,7 @@ def make_anew(
     old: Index, kept: Collection[str], versions: Versions, fresh: Fresh | None = None
 ) -> None:
     """Replaces the file by one with the channels `kept` and with what is fresh."""
-    path = old.path
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
+    path, beside = old.path, old.beside
     try:
         with closing(sqlite3.connect(beside, isolation_level=None, uri=True)) as file:
             for pragma in _PRAGMAS:

@@ -237,6 +237,29 @@ def test_a_damaged_index_is_made_anew(scene: Scene) -> None:
     assert scene.files() == ["packages.sqlite"]
 
 
+def test_an_index_with_damage_inside_is_given_up(scene: Scene, tmp_path: Path) -> None:
+    write_channel(scene.channel, tool=["1.0"], zoo=["1"])
+    scene.index()
+    content = bytearray(scene.path.read_bytes())
+    # The first page has the schema, the second the channels.
+    content[2 * 4096 :] = b"\xff" * (len(content) - 2 * 4096)
+    scene.path.write_bytes(content)
+    other = tmp_path / "other"
+    write_channel(other, ant=["1.0"])
+    both = [scene.channel.as_uri(), other.as_uri()]
+    assert scene.index(other.as_uri(), channels=both).error["kind"] == "disk"
+    scene.index(other.as_uri(), channels=both)
+    assert scene.found() == [("ant", "1.0")]
+
+
+def test_what_a_killed_job_left_goes_also_when_nothing_has_changed(scene: Scene) -> None:
+    write_channel(scene.channel, tool=["1.0"])
+    scene.index()
+    scene.path.with_name(".packages.sqlite.new").write_bytes(b"half")
+    assert not scene.index().result["changed"]
+    assert scene.files() == ["packages.sqlite"]
+
+
 # Over HTTP
 
 
