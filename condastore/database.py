@@ -114,7 +114,7 @@ class Database:
                 await self._connect_readers()
             if self._views is not None:
                 self._views.start()
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise ConfigurationError(
                 f"the database at CondaStore.database_url "
@@ -124,7 +124,7 @@ class Database:
     async def close(self) -> None:
         """Closes every connection."""
         if self._views is not None:
-            self._views.close()
+            await asyncio.to_thread(self._views.close)
         await self._reader.dispose()
         await self._writer.dispose()
 
