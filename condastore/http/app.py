@@ -7,7 +7,6 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
@@ -30,7 +29,7 @@ from condastore.http.docs import ApiDocs
 from condastore.http.metrics import Latencies, MetricsPages
 from condastore.http.operations import Plain, Resource
 from condastore.http.problems import HANDLERS
-from condastore.http.security import CrossSiteGuard, HostGuard, SecurityHeaders
+from condastore.http.security import Cors, CrossSiteGuard, HostGuard, SecurityHeaders
 from condastore.http.web_ui import WebUI
 from condastore.http.wire import Wire
 from condastore.service.parts import Parts
@@ -169,7 +168,7 @@ def _middleware(
     return [
         Middleware(HostGuard, allowed_hosts=options.allowed_hosts),
         Middleware(SecurityHeaders),
-        Middleware(CORSMiddleware, **everything),
+        Middleware(Cors, **everything),
         Middleware(CrossSiteGuard, cookie_name=authentication.cookie_name),
         Middleware(Wire),
         Middleware(Latencies, metrics=parts.metrics),
