@@ -111,6 +111,8 @@ class WebOptions:
     allowed_hosts: list[str] | None
     """Names that requests may be for; None for any."""
     max_page_size: int
+    read_timeout: float
+    """Seconds that a body may pause while it comes."""
     template_vars: dict[str, Any]
     additional_routes: list[tuple[str, str, Callable[[Request], Any]]]
     enable_metrics: bool
@@ -170,6 +172,6 @@ def _middleware(
         Middleware(SecurityHeaders),
         Middleware(Cors, **everything),
         Middleware(CrossSiteGuard, cookie_name=authentication.cookie_name),
-        Middleware(Wire),
+        Middleware(Wire, read_timeout=options.read_timeout),
         Middleware(Latencies, metrics=parts.metrics),
     ]
