@@ -16,7 +16,7 @@ import aiosqlite
 from sqlalchemy import Column, MetaData, String, Table, event, inspect, make_url, text
 from sqlalchemy.engine import URL, Connection, ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
@@ -108,7 +108,11 @@ class Database:
         try:
             if self.is_sqlite and self._url.database:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-            async with self._writer.begin() as connection:
+            async with (
+                self._writer.connect() as connection,
+                self._without_foreign_keys(connection),
+                connection.begin(),
+            ):
                 await connection.run_sync(self._migrate)
             if self.is_sqlite:
                 await self._connect_readers()
@@ -175,6 +179,22 @@ class Database:
         )
         _tune_sqlite(engine, begin="BEGIN" if readers else "BEGIN IMMEDIATE")
         return engine
+
+    @asynccontextmanager
+    async def _without_foreign_keys(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        """A revision may replace a table that others refer to; within a transaction it is too late.
+
+        On PostgreSQL tables are altered in place.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute("PRAGMA foreign_keys=OFF")
+        try:
+            yield
+        finally:
+            await driver.execute("PRAGMA foreign_keys=ON")
 
     async def _connect_readers(self) -> None:
         """Makes all connections now, where no cancellation comes in between."""
