@@ -46,6 +46,11 @@ class among(FunctionElement[bool]):  # noqa: N801 - reads as the SQL that it is
     def __init__(self, column: Any, parameter: str) -> None:
         super().__init__(column, bindparam(parameter, type_=String()))
 
+    def self_group(self, against: Any = None) -> Any:
+        """Returns the condition as it is; `= 1` behind it would make SQLite look at every row."""
+        del against
+        return self
+
 
 @compiles(among, "sqlite")
 def _sqlite_among(element: Any, compiler: Any, **options: Any) -> str:

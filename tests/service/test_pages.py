@@ -152,3 +152,16 @@ async def test_text_is_found_whatever_characters_it_has(
     assert [name for _, name in rows] == expected
     equal = Statement(QUERY.where(Namespace.name == bindparam("text")))
     assert len(await database.view(lambda view: view.rows(equal, {"text": expected[0]}))) == 1
+
+
+async def test_a_deep_page_looks_at_its_rows_only(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("EXPLAIN QUERY PLAN is SQLite's")
+    await fill(database, 25)
+    statement = listing()._chosen
+
+    def plan(view: View) -> str:
+        explained = f"EXPLAIN QUERY PLAN {statement.for_sqlite._text}"
+        return str(view._connection.execute(explained, ["[1]"]).fetchall())  # type: ignore[attr-defined]
+
+    assert "SEARCH namespace USING INTEGER PRIMARY KEY" in await database.view(plan)
