@@ -34,8 +34,15 @@ c = get_config()
 # Serve `/metrics` and `/celery`.
 # c.CondaStoreServer.enable_metrics = True
 
+# Seconds after which a connection ends that sends no whole request.
+# c.CondaStoreServer.keep_alive_timeout = 5.0
+
 # Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.
 # c.CondaStoreServer.log_level = 20
+
+# Connections at once; others wait until one of them ends. The limit of open files (`ulimit -n`),
+# less some for builds, counts as well.
+# c.CondaStoreServer.max_connections = 16384
 
 # Rows of a page of a list.
 # c.CondaStoreServer.max_page_size = 100
@@ -45,6 +52,9 @@ c = get_config()
 
 # Print the admin token at start.
 # c.CondaStoreServer.print_token = True
+
+# Seconds that a request's body may pause while it comes; then it is refused (408).
+# c.CondaStoreServer.read_timeout = 60.0
 
 # Values for the templates of the pages: `banner` is shown above the login form.
 # c.CondaStoreServer.template_vars = {}
