@@ -14,15 +14,15 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from condastore.artifact_rows import UNDER_WAY, queue_artifacts
 from condastore.build_rows import arn, find_build
-from condastore.builds import FINAL, BuildStatus
+from condastore.builds import ARTIFACT_TASKS, FINAL, ArtifactType, BuildStatus
 from condastore.configuration import ContainerRegistry
 from condastore.errors import NotFound, RegistryError
 from condastore.service.parts import Parts
 from condastore.tables import Build, Image, Task, TaskState, utcnow
-from condastore.tasks import enqueue
 
-KIND = "image"
+KIND = ARTIFACT_TASKS[ArtifactType.DOCKER_MANIFEST]
 POLL_S = 0.25
 # Where this daemon alone writes, nothing is to be seen before it has written something. A hand on
 # the database is seen after this.
@@ -98,7 +98,7 @@ class ImageWaiting:
             state = await self._state(session, build_id)
             if state is None:
                 build = await find_build(session, build_id)
-                enqueue(session, KIND, build.environment.namespace.name, build_id=build_id)
+                await queue_artifacts(session, build, [ArtifactType.DOCKER_MANIFEST])
         self._parts.pool.wake()
         return state or Pending(f"the image of build {build_id} is queued")
 
@@ -124,8 +124,8 @@ class ImageWaiting:
     def _task_state(self, build_id: int, task: Task | None) -> Pending | None:
         if task is None:
             return None
-        if task.state in (TaskState.QUEUED, TaskState.RUNNING):
-            return Pending(f"the image of build {build_id} is {task.state}")
+        if task.state in UNDER_WAY:
+            return Pending(f"the image of build {build_id} is {task.state}{self._told(build_id)}")
         done = task.state == TaskState.DONE
         remembered_s = STRANGE_S if done else self._config.retry_failed_after
         ended = task.ended_on or task.created_on
@@ -133,6 +133,14 @@ class ImageWaiting:
             return None
         reason = "it was made, and is gone" if done else task.error or "it was canceled"
         raise failed(f"the image of build {build_id} could not be made", reason)
+
+    def _told(self, build_id: int) -> str:
+        """Returns what this daemon knows of how far the image is."""
+        progress = self._parts.making.progress(build_id, KIND)
+        if progress is None:
+            return ""
+        done = f" {progress['done']} of {progress['total']}" if progress.get("total") else ""
+        return f" ({progress['phase']}{done})"
 
 
 def failed(what: str, reason: str | None) -> RegistryError:
