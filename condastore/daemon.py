@@ -42,6 +42,7 @@ from condastore.configuration import (
     AuthenticationBackend,
     CondaStore,
     CondaStoreWorker,
+    ContainerRegistry,
     RBACAuthorizationBackend,
 )
 from condastore.database import Database
@@ -77,6 +78,7 @@ class CondaStoreServer(Application):
         CondaStoreWorker,
         AuthenticationBackend,
         RBACAuthorizationBackend,
+        ContainerRegistry,
         *LOGINS,
         LocalStorage,
     ]
@@ -126,6 +128,19 @@ class CondaStoreServer(Application):
     )
 
     enable_metrics = Bool(True, help="Serve `/metrics` and `/celery`.").tag(config=True)
+
+    enable_registry = Bool(True, help="Serve images at `/v2/` (docs/registry.md).").tag(config=True)
+
+    registry_external_url = Unicode(
+        help="""Host, and port, under which clients know the registry, as in
+        `registry.example.org`. Default: that of the request.""",
+    ).tag(config=True)
+
+    behind_proxy = Bool(
+        False,
+        help="""Believe `X-Forwarded-Proto` and `X-Forwarded-Host`; only behind a proxy that sets
+        them, since everybody can send them.""",
+    ).tag(config=True)
 
     ui_directory = Unicode(
         help="""Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve
@@ -311,6 +326,10 @@ class Daemon:
             template_vars=app.template_vars,
             additional_routes=app.additional_routes,
             ui_directory=Path(app.ui_directory) if app.ui_directory else None,
+            registry=ContainerRegistry(parent=app) if app.enable_registry else None,
+            registry_secret=derived(secret, "registry tokens"),
+            registry_host=app.registry_external_url,
+            behind_proxy=app.behind_proxy,
             enable_metrics=app.enable_metrics,
             cors_allow_origins=app.cors_allow_origins,
             cors_allow_origin_regex=app.cors_allow_origin_regex,

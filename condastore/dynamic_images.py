@@ -1,7 +1,7 @@
 """Images that are named by what is in them: `NAMESPACE/python.ge.3.11/numpy[:TAG]`.
 
-A component is a package, or a package with versions: `NAME.OPERATOR.VERSION`, and so on with further
-operators: `python.ge.3.11.lt.3.14`. The grammar of repositories has no `=`, `<` and `>`.
+A component is a package, or a package with versions: `NAME.OPERATOR.VERSION`, and so on with
+further operators: `python.ge.3.11.lt.3.14`. The grammar of repositories has no `=`, `<` and `>`.
 """
 
 import hashlib
@@ -46,8 +46,8 @@ def match_spec(component: str) -> str:
     except InvalidSpecification as error:
         reason = str(error)
     raise InvalidInput(
-        f"{component!r} should be a package, or a package with versions like python.ge.3.11.lt.3.14 "
-        f"(operators: {', '.join(OPERATORS)}): {reason}"
+        f"{component!r} should be a package, or a package with versions, as in "
+        f"python.ge.3.11.lt.3.14 (operators: {', '.join(OPERATORS)}): {reason}"
     )
 
 

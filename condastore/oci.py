@@ -81,6 +81,12 @@ def references(body: bytes) -> References:
     )
 
 
+def annotations(body: bytes) -> dict[str, str]:
+    """Returns the annotations of a manifest."""
+    found: dict[str, str] = json.loads(body).get("annotations") or {}
+    return found
+
+
 def docker_twin(body: bytes, twins: Mapping[str, bytes] | None = None) -> bytes | None:
     """Returns the manifest of the same image, or index, in Docker's schema 2.
 

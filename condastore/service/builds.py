@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -190,7 +191,11 @@ async def _replace_current(session: AsyncSession, build: Build) -> None:
 
 
 async def queue_build(
-    parts: Parts, session: AsyncSession, environment: Environment, specification_id: int
+    parts: Parts,
+    session: AsyncSession,
+    environment: Environment,
+    specification_id: int,
+    payload: dict[str, Any] | None = None,
 ) -> Build:
     """Adds a build and its task to the session's transaction; wake the pool after it."""
     build = Build(
@@ -202,7 +207,7 @@ async def queue_build(
     await session.flush()
     if environment.current_build_id is None:
         environment.current_build_id = build.id
-    enqueue(session, "build", environment.namespace.name, build_id=build.id)
+    enqueue(session, "build", environment.namespace.name, build_id=build.id, payload=payload)
     return build
 
 

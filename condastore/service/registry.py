@@ -112,8 +112,21 @@ async def list_referrers(parts: Parts, repository: Repository, subject: str) -> 
         return list((await session.scalars(query.order_by(Manifest.digest))).all())
 
 
-async def make_docker_twin(parts: Parts, manifest: Manifest) -> Manifest | None:
-    """Returns the same image in Docker's schema 2, and records it; None if that can't say it."""
+async def docker_twin_of(parts: Parts, manifest: Manifest) -> Manifest | None:
+    """Returns the same image in Docker's schema 2; None if that can't say it.
+
+    It is made and recorded when it is asked for the first time.
+    """
+    known = select(Image.docker_digest).where(Image.manifest_digest == manifest.digest).distinct()
+    async with parts.database.read() as session:
+        digests = set(await session.scalars(known))
+        # Builds that share an image got it one after the other.
+        if len(digests) == 1 and None not in digests:
+            return await session.get(Manifest, digests.pop())
+    return await _make_docker_twin(parts, manifest)
+
+
+async def _make_docker_twin(parts: Parts, manifest: Manifest) -> Manifest | None:
     async with parts.database.write() as session:
         twins: dict[str, bytes] = {}
         if manifest.media_type == INDEX:
@@ -165,7 +178,7 @@ def _named(repository: Repository) -> Sequence[ColumnElement[bool]]:
     return Namespace.name == repository.namespace, name
 
 
-def _pullable(parts: Parts, repository: Repository) -> Select[Any]:
+def _pullable(parts: Parts, repository: Repository) -> Select[*tuple[Any, ...]]:
     """The builds of a repository that can be pulled, with what their tags are made of."""
     kept = ArtifactType.DOCKER_MANIFEST in parts.defaults.build_artifacts_kept_on_deletion
     return (
@@ -200,9 +213,7 @@ def _condition(tag: str) -> ColumnElement[bool] | None:
     if tag.isdecimal() and len(tag) <= _MAX_ID_DIGITS:
         return or_(Build.id == row_id(int(tag)), Build.hash == tag)
     if tag.startswith(CUTOFF):
-        return and_(
-            Environment.current_build_id == Build.id, Environment.name.endswith(f"-{tag}")
-        )
+        return and_(Environment.current_build_id == Build.id, Environment.name.endswith(f"-{tag}"))
     if tag.startswith(LOCK) and len(tag) == len(LOCK) + LOCK_DIGITS:
         return Image.lock_hash.startswith(tag.removeprefix(LOCK), autoescape=True)
     try:
@@ -214,13 +225,17 @@ def _condition(tag: str) -> ColumnElement[bool] | None:
 
 def _tags_of(row: Any, repository: Repository) -> list[str]:
     is_hashed = row.build_key_version == 3 and row.hash
-    key = row.hash if is_hashed else build_key(
-        row.build_key_version,
-        sha256=row.sha256,
-        scheduled_on=row.scheduled_on,
-        build_id=row.id,
-        name=row.name,
-        namespace=repository.namespace,
+    key = (
+        row.hash
+        if is_hashed
+        else build_key(
+            row.build_key_version,
+            sha256=row.sha256,
+            scheduled_on=row.scheduled_on,
+            build_id=row.id,
+            name=row.name,
+            namespace=repository.namespace,
+        )
     )
     tags = [str(row.id), key]
     if row.current_build_id == row.id:
@@ -231,7 +246,7 @@ def _tags_of(row: Any, repository: Repository) -> list[str]:
     return [tag for tag in tags if is_tag(tag)]
 
 
-def _roots(repository: Repository) -> Select[Any]:
+def _roots(repository: Repository) -> Select[*tuple[Any, ...]]:
     """The images of a repository's builds; one that was deleted has its own until it is collected,
     so that a pull that has begun can end."""
     return (
