@@ -435,6 +435,29 @@ class ContainerRegistry(LoggingConfigurable):
         4, min=1, help="Builds of images on demand that wait or run at once for one user."
     ).tag(config=True)
 
+    blob_grace = Float(
+        24 * 3600.0,
+        min=0,
+        help="""Seconds for which a blob stays when nothing needs it any more; longer than any pull,
+        and than the making of any image.""",
+    ).tag(config=True)
+
+    pull_grace = Float(
+        3600.0,
+        min=0,
+        help="Seconds for which an image stays after its last pull when its build is deleted.",
+    ).tag(config=True)
+
+    collect_every = Float(
+        24 * 3600.0, help="Seconds after which unneeded blobs are collected, besides deletions."
+    ).tag(config=True)
+
+    layer_cache_bytes = Integer(
+        10 * GIB,
+        min=0,
+        help="Bytes of layers that are kept for images to come, beyond those that images have.",
+    ).tag(config=True)
+
     @validate("on_demand_namespace")
     def _repository_component(self, proposal: Any) -> str:
         name: str = proposal["value"]

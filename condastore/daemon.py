@@ -32,6 +32,8 @@ from condastore.auth import (
     keep_secret,
 )
 from condastore.builders.archives import Archiver
+from condastore.builders.collection import KIND as COLLECT
+from condastore.builders.collection import Collector, collect_regularly
 from condastore.builders.links import Links
 from condastore.builders.making import Making
 from condastore.builders.pipeline import Builder
@@ -205,6 +207,7 @@ class Daemon:
         self._app = app
         self._config = CondaStore(parent=app)
         self._worker = CondaStoreWorker(parent=app)
+        self._registry = ContainerRegistry(parent=app)
         self._data = Path(self._config.data_directory)
         self._store = Store.of(self._config)
         self._stopping = asyncio.Event()
@@ -245,14 +248,15 @@ class Daemon:
         builder = Builder(
             self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
         )
-        remover = Remover(defaults, database, self._store, storage, links)
+        collector = Collector(self._registry, defaults, database, storage)
+        remover = Remover(self._registry, defaults, database, self._store, storage, links)
         making = Making()
         archiver = Archiver(self._config, database, self._store, storage, making)
         owner = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:16]}"
         queue = TaskQueue(database, owner, max_attempts=self._worker.max_attempts)
         pool = Pool(
             queue,
-            works(builder, archiver, remover, self._config.max_build_time),
+            works(builder, archiver, remover, collector, self._config.max_build_time),
             {
                 "builds": self._worker.concurrency or 1,
                 "artifacts": self._worker.artifact_concurrency,
@@ -326,7 +330,7 @@ class Daemon:
             template_vars=app.template_vars,
             additional_routes=app.additional_routes,
             ui_directory=Path(app.ui_directory) if app.ui_directory else None,
-            registry=ContainerRegistry(parent=app) if app.enable_registry else None,
+            registry=self._registry if app.enable_registry else None,
             registry_secret=derived(secret, "registry tokens"),
             registry_host=app.registry_external_url,
             behind_proxy=app.behind_proxy,
@@ -347,9 +351,14 @@ class Daemon:
             )
             lag = group.create_task(parts.metrics.watch_loop(), name="event loop lag")
             watching = group.create_task(self._watch(parts), name="watch paths")
+            collecting = group.create_task(
+                collect_regularly(parts.database, parts.pool, self._registry.collect_every),
+                name="collect blobs regularly",
+            )
             await self._stopping.wait()
             lag.cancel()
             watching.cancel()
+            collecting.cancel()
             logging.getLogger(__name__).info(
                 "stopping; %d running builds have %g s to finish",
                 parts.pool.running,
@@ -438,7 +447,11 @@ class Daemon:
 
 
 def works(
-    builder: Builder, archiver: Archiver, remover: Remover, max_build_time: int
+    builder: Builder,
+    archiver: Archiver,
+    remover: Remover,
+    collector: Collector,
+    max_build_time: int,
 ) -> dict[str, Work]:
     """Returns how each kind of task is done."""
 
@@ -457,6 +470,7 @@ def works(
         "delete_environment": housekeeping(remover.delete_environment),
         "delete_namespace": housekeeping(remover.delete_namespace),
         "tidy": housekeeping(remover.tidy),
+        COLLECT: housekeeping(collector.run),
     }
 
 

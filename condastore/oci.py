@@ -51,6 +51,14 @@ def blob_key(digest: str) -> str:
     return f"blobs/{algorithm}/{text[:2]}/{text}"
 
 
+def digest_of_key(key: str) -> str | None:
+    """Returns the digest of the blob under a storage key; None if it can't be a blob's."""
+    match key.split("/"):
+        case ["blobs", algorithm, _, text] if is_digest(digest := f"{algorithm}:{text}"):
+            return digest if blob_key(digest) == key else None
+    return None
+
+
 def canonical(document: Any) -> bytes:
     """Returns JSON that is the same for the same content: sorted keys, no white space."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

@@ -100,7 +100,7 @@ async def respond(request: Request, storage: Storage, wanted: Download) -> Respo
         headers["Content-Disposition"] = disposition(wanted.filename)
     if is_listed(etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    headers["Content-Type"] = wanted.media_type
+    headers["Content-Type"] = _typed(wanted.media_type)
     if request.method == "HEAD":
         headers["Content-Length"] = str(stored.size)
         return Response(headers=headers)
@@ -123,6 +123,10 @@ async def respond(request: Request, storage: Storage, wanted: Download) -> Respo
     except FileNotFoundError:
         return None
     return StoredBytes(first, pieces, 206 if span else 200, headers)
+
+
+def _typed(media_type: str) -> str:
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
 
 
 def _range_header(request: Request, etag: str) -> str | None:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from condastore.builds import ArtifactType, BuildStatus, media_type
 from condastore.http import artifacts, shapes
-from condastore.http.operations import Call, Plain, answers
+from condastore.http.operations import Call, Plain, answers, stored
 from condastore.http.parameters import Body, NoBody, NoQuery, at_least, page_request
 from condastore.service import environments
 from condastore.service.environments import EnvironmentFilter
@@ -123,11 +123,12 @@ async def delete(call: Plain) -> shapes.Acknowledgement:
     return shapes.acknowledge(f"environment {namespace}/{name} is being deleted ({size} bytes)")
 
 
+@stored
 @answers(media_type(ArtifactType.LOCKFILE))
 async def lockfile(call: Plain) -> Response:
     """The lockfile of an environment's current build."""
     build_id = await environments.current_build(call.parts, call.caller, *_named(call))
-    return await artifacts.respond(call, build_id, ArtifactType.LOCKFILE)
+    return await artifacts.answer(call, build_id, ArtifactType.LOCKFILE)
 
 
 def _named(call: Plain | Call[NoQuery, EnvironmentChange]) -> tuple[str, str]:

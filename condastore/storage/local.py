@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -68,6 +69,9 @@ class LocalStorage(Storage):
             for path, age_s in files:
                 yield path.relative_to(self.storage_path).as_posix(), age_s
 
+    async def delete_older(self, key: str, age_s: float) -> int:
+        return await asyncio.to_thread(_delete_older, self._path(key), self._unfinished, age_s)
+
     async def delete(self, key: str) -> int:
         return await asyncio.to_thread(_delete, self._path(key))
 
@@ -110,6 +114,25 @@ def _listed(directory: Path) -> tuple[list[Path], list[tuple[Path, float]]]:
             with suppress(FileNotFoundError):
                 files.append((Path(entry.path), now - entry.stat().st_mtime))
     return below, files
+
+
+def _delete_older(path: Path, aside: Path, age_s: float) -> int:
+    """Looks at a file that nobody can replace any more; one that is too young goes back."""
+    taken = aside / uuid.uuid4().hex
+    make_directory(aside)
+    try:
+        os.rename(path, taken)
+    except FileNotFoundError:
+        return 0
+    found = taken.stat()
+    if time.time() - found.st_mtime < age_s:
+        with suppress(FileExistsError):
+            os.link(taken, path)
+        taken.unlink()
+        return 0
+    taken.unlink()
+    sync_directory(path.parent)
+    return found.st_size
 
 
 def _delete(path: Path) -> int:
