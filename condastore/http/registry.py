@@ -80,21 +80,26 @@ class Registry:
             if request.method not in ("GET", "HEAD"):
                 raise RegistryError("UNSUPPORTED", "images can be pulled from here, not pushed")
             puller = await self._auth.puller(request)
-            if not path:
-                return self._ping(request)
-            if match is None:
+            if path and match is None:
                 raise RegistryError("NAME_UNKNOWN", "there is nothing at this path")
-            repository = self._auth.repository(match["name"])
-            if PULL not in puller.allows(repository):
-                # Whether it is there is not for everybody to know.
-                raise RegistryError(
-                    "DENIED", f"{repository.name} is not there, or may not be pulled; log in"
-                )
-            response = await self._answers[kind](request, puller, repository, match["reference"])
+            if match is None:
+                response = self._ping(request)
+            else:
+                repository = self._allowed(puller, match["name"])
+                answer = self._answers[kind]
+                response = await answer(request, puller, repository, match["reference"])
         except CondaStoreError as error:
             response = self._refusal(request, error, match["name"] if match else None)
         response.headers.update(VERSION)
         return response
+
+    def _allowed(self, puller: Puller, name: str) -> Repository:
+        """Returns a repository that may be pulled from; whether it is there otherwise is no
+        stranger's business."""
+        repository = self._auth.repository(name)
+        if PULL not in puller.allows(repository):
+            raise RegistryError("DENIED", f"{name} is not there, or may not be pulled; log in")
+        return repository
 
     def _ping(self, request: Request) -> Response:
         """Whoever has no credentials learns here where to get a token, if only to log in."""
