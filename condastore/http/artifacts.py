@@ -21,14 +21,15 @@ async def answer(
 
     Raises `NotFound` if the build hasn't got it, or `InvalidInput` with the text `missing`.
     """
-    build = await builds.get_build(call.parts, call.caller, build_id)
-    key = next((row.key for row in build.build_artifacts if row.artifact_type == artifact), None)
+    found = await builds.get_build(call.parts, call.caller, build_id)
+    key = next((row.key for row in found.artifacts if row.artifact_type == artifact), None)
     if key is None and missing is not None:
         raise InvalidInput(missing.format(id=build_id))
     if key is None:
-        raise NotFound(f"build {build_id} has no {artifact.lower()} (its status is {build.status})")
-    saved = artifact in _SAVED
-    filename = f"{build.environment.name}-{build_id}{file_suffix(artifact)}" if saved else None
+        status = found.build.status
+        raise NotFound(f"build {build_id} has no {artifact.lower()} (its status is {status})")
+    saved, name = artifact in _SAVED, found.arn.partition("/")[2]
+    filename = f"{name}-{build_id}{file_suffix(artifact)}" if saved else None
     wanted = Download(key, media_type(artifact), filename=filename)
     response = await respond(call.request, call.parts.storage, wanted)
     if response is None:

@@ -1,10 +1,9 @@
 """The name under which the image of a build can be pulled."""
 
 from condastore.access import Caller
-from condastore.build_rows import arn, key_of
+from condastore.build_rows import arn, find_build, key_of
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.oci import is_repository, is_tag
-from condastore.service.builds import get_build
 from condastore.service.parts import Parts
 
 
@@ -13,7 +12,9 @@ async def image_name(parts: Parts, caller: Caller, build_id: int) -> str | None:
 
     The image is made when it is pulled, if it is not there yet. Raises `NotFound`.
     """
-    build = await get_build(parts, caller, build_id)
+    async with parts.database.read() as session:
+        build = await find_build(session, build_id)
+    caller.require("environment::read", arn(build))
     key = key_of(build)
     has_image = any(
         row.artifact_type == ArtifactType.DOCKER_MANIFEST for row in build.build_artifacts
