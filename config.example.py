@@ -296,9 +296,19 @@ c = get_config()
 # ContainerRegistry: The container registry at `/v2/`: pulling, images on demand, and what is kept
 # of images.
 
+# Seconds for which a blob stays when nothing needs it any more; longer than any pull, and than
+# the making of any image.
+# c.ContainerRegistry.blob_grace = 86400.0
+
+# Seconds after which unneeded blobs are collected, besides deletions.
+# c.ContainerRegistry.collect_every = 86400.0
+
 # Seconds for which a request for an image that is being made is held open before its client is
 # sent to the same place again. Proxies often end silent requests after 60.
 # c.ContainerRegistry.hold_time = 50.0
+
+# Bytes of layers that are kept for images to come, beyond those that images have.
+# c.ContainerRegistry.layer_cache_bytes = 10737418240
 
 # Builds of images on demand that wait or run at once for one user.
 # c.ContainerRegistry.max_on_demand_builds = 4
@@ -321,6 +331,9 @@ c = get_config()
 
 # Namespace of images on demand.
 # c.ContainerRegistry.on_demand_namespace = 'conda-store-dynamic'
+
+# Seconds for which an image stays after its last pull when its build is deleted.
+# c.ContainerRegistry.pull_grace = 3600.0
 
 # Seconds for which an image that could not be made is not tried again, however often it is
 # pulled.
