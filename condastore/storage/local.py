@@ -21,7 +21,9 @@ from condastore.files import (
 )
 from condastore.storage.base import Storage, Stored
 
-READ_BYTES = 256 * 1024
+# A piece costs a visit to a thread, so one reader gets large ones. Many get small ones: what they
+# send holds up the event loop, and memory.
+MOST_BYTES, LEAST_BYTES = 1024 * 1024, 256 * 1024
 
 
 class LocalStorage(Storage):
@@ -30,6 +32,8 @@ class LocalStorage(Storage):
     storage_path = Unicode(
         help="Directory of the artifacts. Default: `{CondaStore.data_directory}/storage`.",
     ).tag(config=True)
+
+    _readers = 0
 
     async def open(self) -> None:
         await asyncio.to_thread(_make_empty, self._unfinished)
@@ -50,13 +54,15 @@ class LocalStorage(Storage):
         self, key: str, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[bytes]:
         file = await asyncio.to_thread(self._path(key).open, "rb", buffering=0)
+        self._readers += 1
         try:
             await asyncio.to_thread(file.seek, offset)
             left = sys.maxsize if length is None else length
-            while left and (data := await asyncio.to_thread(file.read, min(left, READ_BYTES))):
+            while data := await asyncio.to_thread(file.read, min(left, self._piece_bytes)):
                 left -= len(data)
                 yield data
         finally:
+            self._readers -= 1
             file.close()
 
     async def ages(self, folder: str) -> AsyncIterator[tuple[str, float]]:
@@ -74,6 +80,10 @@ class LocalStorage(Storage):
 
     async def delete(self, key: str) -> int:
         return await asyncio.to_thread(_delete, self._path(key))
+
+    @property
+    def _piece_bytes(self) -> int:
+        return max(MOST_BYTES // self._readers, LEAST_BYTES)
 
     @property
     def _unfinished(self) -> Path:
