@@ -17,7 +17,7 @@ from condastore.http import shapes
 from condastore.http.attempts import ADDRESS_ATTEMPTS, USER_ATTEMPTS, Attempts
 from condastore.http.context import parts_of, presented_token
 from condastore.http.cookies import forget, sign_in
-from condastore.http.forms import FORM, read_form
+from condastore.http.form_data import FORM, read_form
 from condastore.http.oauth import OAuthLogin
 from condastore.http.pages import page
 from condastore.http.parameters import SMALL_BODY_BYTES, Body, json_body
