@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from condastore import oci
 from tests.acceptance.harness import Daemon, running
 from tests.acceptance.registry import (
+    CODES,
     VERSION,
     Content,
     Puller,
@@ -71,8 +74,44 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 METHODS = ("GET", "HEAD")
+PIECES = st.sampled_from(
+    [
+        *["default", "env", "latest", "manifests", "blobs", "tags", "referrers", "list"],
+        *["conda-store-dynamic", "python.ge.3", "_catalog", "", ".", "..", "%2f", "%00", "%ff"],
+        *[":", "sha256:", A.digest, NOWHERE, "x" * 300, "A", "before-2026-01-01", "lock-", "é"],
+    ]
+)
+QUERIES = st.sampled_from(
+    ["", "n=1", "n=-1", "n=&last=%00", "last=%ff", "hop=1", "artifactType=%00", "a&&=", "n=1&n=x"]
+)
+ODD_HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "Accept": st.sampled_from(["", ",", ";", "*", oci.DOCKER_MANIFEST, "a/b;q=x,,"]),
+        "Range": st.sampled_from(["bytes=0-1", "bytes=-1", "bytes=9-1", "x", "bytes=-", "bytes=,"]),
+        "If-None-Match": st.sampled_from(["*", '"', '""', "W/", '"x"']),
+        "If-Range": st.sampled_from(["", '"x"', "x"]),
+        "Authorization": st.sampled_from(
+            ["Bearer x", "Basic x", "Basic eDp5", "x", "Bearer a.b.c"]
+        ),
+        "Host": st.sampled_from(["localhost", "127.0.0.1:1"]),
+    },
+)
 
 # Ping and errors
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(PIECES, max_size=6), QUERIES, ODD_HEADERS, st.sampled_from(METHODS))
+def test_02_no_request_is_an_error_of_ours(
+    scene: Scene, pieces: list[str], query: str, headers: dict[str, str], method: str
+) -> None:
+    url = f"{scene.daemon.url}/v2/{'/'.join(pieces)}?{query}"
+    answer = scene.anybody.client.request(method, url, headers=headers)
+    assert answer.status_code < 500, (url, answer.text)
+    is_ours = answer.url.path.startswith("/v2/") and "%2f" not in url
+    if is_ours and method == "GET" and answer.status_code in (400, 401, 404):
+        assert answer.json()["errors"][0]["code"] in CODES
 
 
 def test_01_ping(scene: Scene) -> None:
