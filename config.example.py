@@ -347,9 +347,9 @@ c = get_config()
 # pulled.
 # c.ContainerRegistry.retry_failed_after = 600.0
 
-# Seconds for which a token for pulling is good; a revoked token of the API ends as a password at
-# once, and in what was made from it after this.
-# c.ContainerRegistry.token_lifetime = 300
+# Seconds for which a token for pulling is good, also when its client has to wait for an image; a
+# revoked token of the API ends as a password at once, and in what was made from it after this.
+# c.ContainerRegistry.token_lifetime = 600
 
 #-------------------------------------------------------------------------------------------------
 # Authentication: What all login back ends share.

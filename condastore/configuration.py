@@ -418,11 +418,12 @@ class ContainerRegistry(LoggingConfigurable):
     ).tag(config=True)
 
     token_lifetime = Integer(
-        300,
+        600,
         min=60,
         max=3600,
-        help="""Seconds for which a token for pulling is good; a revoked token of the API ends as a
-        password at once, and in what was made from it after this.""",
+        help="""Seconds for which a token for pulling is good, also when its client has to wait for
+        an image; a revoked token of the API ends as a password at once, and in what was made from
+        it after this.""",
     ).tag(config=True)
 
     on_demand = Bool(
