@@ -13,6 +13,7 @@ BENCHMARKS = (
     "build_parallel",
     "disk",
     "memory",
+    "archive",
     "log_latency",
     "api",
 )
