@@ -6,6 +6,7 @@ Another daemon, which the tests play, seems to make the images, so that they are
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,16 @@ def scene(tmp_path_factory: pytest.TempPathFactory, hostile_directory: Path) -> 
             Puller(daemon, daemon.token) as puller,
         ):
             yield Scene(daemon, Content(daemon), channel, puller)
+
+
+@contextmanager
+def slow_solves(channel: ChannelServer) -> Iterator[None]:
+    """Gives the test time to play another daemon before a build is done."""
+    channel.faults["*repodata*"] = Fault(delay=0.7)
+    try:
+        yield
+    finally:
+        channel.faults.clear()
 
 
 def test_26_a_pull_waits_while_the_image_is_made(scene: Scene) -> None:
@@ -181,7 +192,7 @@ def test_26_an_image_on_demand(scene: Scene) -> None:
     made = image({"x": b"on demand"})
     environment = environment_name(["harmless", "harmless >=0.1"])
     names = [dynamic("harmless", "harmless.ge.0.1"), dynamic("harmless.ge.0.1", "harmless")]
-    with ThreadPoolExecutor() as pool:
+    with slow_solves(scene.channel), ThreadPoolExecutor() as pool:
         pulling = [
             pool.submit(scene.pull, name, method)
             for name, method in zip(names, METHODS, strict=True)
@@ -296,13 +307,19 @@ def test_nobody_fills_the_queue(scene: Scene) -> None:
     eventually(lambda: scene.daemon.query(active) == [(0,)], timeout_s=60)
 
 
-def test_latest_is_solved_anew_after_a_while(tmp_path: Path, tiny: str) -> None:
-    options = [
-        "--ContainerRegistry.on_demand_lifetime=0.5",
-        f"--CondaStore.conda_default_channels={tiny}",
-    ]
-    with running(tmp_path / "data", *options) as daemon, Puller(daemon, daemon.token) as puller:
-        scene = Scene(daemon, Content(daemon), None, puller)  # type: ignore[arg-type]
+def test_latest_is_solved_anew_after_a_while(tmp_path: Path, hostile_directory: Path) -> None:
+    with (
+        serve(hostile_directory) as channel,
+        slow_solves(channel),
+        running(
+            tmp_path / "data",
+            "--ContainerRegistry.on_demand_lifetime=0.5",
+            f"--CondaStore.conda_default_channels={channel.url}",
+            "--CondaStore.repodata_ttl=0",
+        ) as daemon,
+        Puller(daemon, daemon.token) as puller,
+    ):
+        scene = Scene(daemon, Content(daemon), channel, puller)
         environment = environment_name(["harmless"])
         digests = []
         for number in (1, 2):
