@@ -48,10 +48,13 @@ class Scene:
         )
         return [build_id for (build_id,) in self.daemon.query(sql)]
 
-    def pull(self, name: str, method: str = "GET") -> httpx.Response:
-        """Asks for a manifest as clients do, redirects followed."""
+    def pull(self, name: str, method: str = "GET", tag: str = "latest") -> httpx.Response:
+        """Asks for a manifest as clients do: redirects are followed, and waits are not the end."""
         self.puller.client.follow_redirects = True
-        return self.puller.request(method, f"{name}/manifests/latest")
+        while True:
+            answer = self.puller.request(method, f"{name}/manifests/{tag}")
+            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                return answer
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +171,18 @@ def test_26_whoever_waits_is_told_when_it_fails(scene: Scene) -> None:
             assert message.endswith("no space is left")
 
 
+def test_26_without_space_nothing_is_made(scene: Scene) -> None:
+    build_id = scene.content.build("default", "no-space")
+    scene.daemon.request("PUT", "/setting/", json={"storage_threshold": 2**60})
+    try:
+        message = assert_refused(scene.pull("default/no-space"), 400, "DENIED")
+        assert "storage_threshold" in message
+        assert_refused(scene.pull(dynamic("no-space")), 400, "DENIED")
+    finally:
+        scene.daemon.request("PUT", "/setting/", json={"storage_threshold": 0})
+    assert scene.tasks(build_id) == []
+
+
 def test_26_who_leaves_stops_only_his_waiting(scene: Scene) -> None:
     build_id = scene.content.build("default", "left")
     scene.content.add_task(build_id, TaskState.RUNNING)
@@ -232,8 +247,7 @@ def test_26_what_can_not_be_solved_says_why(scene: Scene) -> None:
 
 def test_26_the_past_is_solved_as_it_was(scene: Scene) -> None:
     tag = "before-2020-01-01"
-    scene.puller.client.follow_redirects = True
-    answer = scene.puller.manifest(dynamic("harmless"), tag)
+    answer = scene.pull(dynamic("harmless"), tag=tag)
     message = assert_refused(answer, 404, "MANIFEST_UNKNOWN")
     assert "harmless" in message
     (build_id,) = scene.builds(f"{environment_name(['harmless'])}-{tag}")
