@@ -109,7 +109,7 @@ class Registry:
 
     def _refusal(self, request: Request, error: CondaStoreError, name: str | None) -> Response:
         if not isinstance(error, RegistryError):
-            error = RegistryError("UNSUPPORTED", str(error), error.status)
+            error = RegistryError("DENIED", str(error), error.status)
         response = problem(error)
         if error.status == HTTPStatus.UNAUTHORIZED:
             response.headers["WWW-Authenticate"] = self._auth.challenge(request, error, name)

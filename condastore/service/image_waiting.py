@@ -20,6 +20,7 @@ from condastore.builds import ARTIFACT_TASKS, FINAL, ArtifactType, BuildStatus
 from condastore.configuration import ContainerRegistry
 from condastore.errors import NotFound, RegistryError
 from condastore.service.parts import Parts
+from condastore.service.space import check_action
 from condastore.tables import Build, Image, Task, TaskState, utcnow
 
 KIND = ARTIFACT_TASKS[ArtifactType.DOCKER_MANIFEST]
@@ -90,8 +91,10 @@ class ImageWaiting:
         """Looks once; what is missing is queued."""
         async with self._parts.database.read() as session:
             state = await self._state(session, build_id)
-        if state is not None:
-            return state
+            if state is not None:
+                return state
+            build = await find_build(session, build_id)
+        await check_action(self._parts, build.environment.namespace.name, "artifact:create")
         async with self._parts.database.write() as session:
             # Another daemon may have come first; it holds the build's row until it has committed.
             await session.execute(select(Build.id).where(Build.id == build_id).with_for_update())

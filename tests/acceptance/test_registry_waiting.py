@@ -6,6 +6,7 @@ Another daemon, which the tests play, seems to make the images, so that they are
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,13 @@ class Scene:
         )
         return [build_id for (build_id,) in self.daemon.query(sql)]
 
-    def pull(self, name: str, method: str = "GET") -> httpx.Response:
-        """Asks for a manifest as clients do, redirects followed."""
+    def pull(self, name: str, method: str = "GET", tag: str = "latest") -> httpx.Response:
+        """Asks for a manifest as clients do: redirects are followed, and waits are not the end."""
         self.puller.client.follow_redirects = True
-        return self.puller.request(method, f"{name}/manifests/latest")
+        while True:
+            answer = self.puller.request(method, f"{name}/manifests/{tag}")
+            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                return answer
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,16 @@ def scene(tmp_path_factory: pytest.TempPathFactory, hostile_directory: Path) -> 
             Puller(daemon, daemon.token) as puller,
         ):
             yield Scene(daemon, Content(daemon), channel, puller)
+
+
+@contextmanager
+def slow_solves(channel: ChannelServer) -> Iterator[None]:
+    """Gives the test time to play another daemon before a build is done."""
+    channel.faults["*repodata*"] = Fault(delay=0.7)
+    try:
+        yield
+    finally:
+        channel.faults.clear()
 
 
 def test_26_a_pull_waits_while_the_image_is_made(scene: Scene) -> None:
@@ -157,6 +171,18 @@ def test_26_whoever_waits_is_told_when_it_fails(scene: Scene) -> None:
             assert message.endswith("no space is left")
 
 
+def test_26_without_space_nothing_is_made(scene: Scene) -> None:
+    build_id = scene.content.build("default", "no-space")
+    scene.daemon.request("PUT", "/setting/", json={"storage_threshold": 2**60})
+    try:
+        message = assert_refused(scene.pull("default/no-space"), 400, "DENIED")
+        assert "storage_threshold" in message
+        assert_refused(scene.pull(dynamic("no-space")), 400, "DENIED")
+    finally:
+        scene.daemon.request("PUT", "/setting/", json={"storage_threshold": 0})
+    assert scene.tasks(build_id) == []
+
+
 def test_26_who_leaves_stops_only_his_waiting(scene: Scene) -> None:
     build_id = scene.content.build("default", "left")
     scene.content.add_task(build_id, TaskState.RUNNING)
@@ -181,7 +207,7 @@ def test_26_an_image_on_demand(scene: Scene) -> None:
     made = image({"x": b"on demand"})
     environment = environment_name(["harmless", "harmless >=0.1"])
     names = [dynamic("harmless", "harmless.ge.0.1"), dynamic("harmless.ge.0.1", "harmless")]
-    with ThreadPoolExecutor() as pool:
+    with slow_solves(scene.channel), ThreadPoolExecutor() as pool:
         pulling = [
             pool.submit(scene.pull, name, method)
             for name, method in zip(names, METHODS, strict=True)
@@ -221,8 +247,7 @@ def test_26_what_can_not_be_solved_says_why(scene: Scene) -> None:
 
 def test_26_the_past_is_solved_as_it_was(scene: Scene) -> None:
     tag = "before-2020-01-01"
-    scene.puller.client.follow_redirects = True
-    answer = scene.puller.manifest(dynamic("harmless"), tag)
+    answer = scene.pull(dynamic("harmless"), tag=tag)
     message = assert_refused(answer, 404, "MANIFEST_UNKNOWN")
     assert "harmless" in message
     (build_id,) = scene.builds(f"{environment_name(['harmless'])}-{tag}")
@@ -296,13 +321,19 @@ def test_nobody_fills_the_queue(scene: Scene) -> None:
     eventually(lambda: scene.daemon.query(active) == [(0,)], timeout_s=60)
 
 
-def test_latest_is_solved_anew_after_a_while(tmp_path: Path, tiny: str) -> None:
-    options = [
-        "--ContainerRegistry.on_demand_lifetime=0.5",
-        f"--CondaStore.conda_default_channels={tiny}",
-    ]
-    with running(tmp_path / "data", *options) as daemon, Puller(daemon, daemon.token) as puller:
-        scene = Scene(daemon, Content(daemon), None, puller)  # type: ignore[arg-type]
+def test_latest_is_solved_anew_after_a_while(tmp_path: Path, hostile_directory: Path) -> None:
+    with (
+        serve(hostile_directory) as channel,
+        slow_solves(channel),
+        running(
+            tmp_path / "data",
+            "--ContainerRegistry.on_demand_lifetime=0.5",
+            f"--CondaStore.conda_default_channels={channel.url}",
+            "--CondaStore.repodata_ttl=0",
+        ) as daemon,
+        Puller(daemon, daemon.token) as puller,
+    ):
+        scene = Scene(daemon, Content(daemon), channel, puller)
         environment = environment_name(["harmless"])
         digests = []
         for number in (1, 2):
