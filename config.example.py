@@ -41,8 +41,15 @@ c = get_config()
 # Serve images at `/v2/` (docs/registry.md).
 # c.CondaStoreServer.enable_registry = True
 
+# Seconds after which a connection ends that sends no whole request.
+# c.CondaStoreServer.keep_alive_timeout = 5.0
+
 # Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.
 # c.CondaStoreServer.log_level = 20
+
+# Connections at once; others wait until one of them ends. The limit of open files (`ulimit -n`),
+# less some for builds, counts as well.
+# c.CondaStoreServer.max_connections = 16384
 
 # Rows of a page of a list.
 # c.CondaStoreServer.max_page_size = 100
@@ -52,6 +59,9 @@ c = get_config()
 
 # Print the admin token at start.
 # c.CondaStoreServer.print_token = True
+
+# Seconds that a request's body may pause while it comes; then it is refused (408).
+# c.CondaStoreServer.read_timeout = 60.0
 
 # Host, and port, under which clients know the registry, as in `registry.example.org`. Default:
 # that of the request.
@@ -119,14 +129,13 @@ c = get_config()
 # Dependencies that are added to specifications that lack them.
 # c.CondaStore.conda_included_packages = []
 
-# Channels whose packages can be searched; nothing uses it yet.
+# Channels whose packages can be searched: names or URLs.
 # c.CondaStore.conda_indexed_channels = ['main', 'conda-forge', 'https://repo.anaconda.com/pkgs/main']
 
 # Seconds that one solve may take.
 # c.CondaStore.conda_max_solve_time = 300
 
-# Platforms of which channels are indexed; nothing uses it yet. Default: the server's own and
-# `noarch`.
+# Platforms of which channels are indexed, besides `noarch`. Default: the server's own.
 # c.CondaStore.conda_platforms = ...
 
 # Package names that every specification must contain.
@@ -250,6 +259,9 @@ c = get_config()
 # Seconds that running builds get to finish after SIGTERM; then they go back to the queue and
 # start again with the next daemon.
 # c.CondaStoreWorker.drain_timeout = 30.0
+
+# Seconds between looks for news in the indexed channels; 0 never looks.
+# c.CondaStoreWorker.index_interval = 900.0
 
 # Times that a task is started when the daemon dies under it.
 # c.CondaStoreWorker.max_attempts = 3

@@ -17,6 +17,8 @@ BENCHMARKS = (
     "log_latency",
     "api",
     "downloads",
+    "index",
+    "connections",
 )
 
 
