@@ -16,6 +16,7 @@ BENCHMARKS = (
     "archive",
     "log_latency",
     "api",
+    "downloads",
     "index",
     "connections",
 )
