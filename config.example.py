@@ -59,7 +59,9 @@ c = get_config()
 #-------------------------------------------------------------------------------------------------
 # CondaStore: Where things are kept, and how environments are solved and built.
 
-# Artifacts that are made of every build.
+# Artifacts that are made of every build: `LOCKFILE`, `YAML`, `CONDA_PACK` (an archive),
+# `CONSTRUCTOR_INSTALLER`, `DOCKER_MANIFEST` (an image). The others are made when somebody asks
+# for them.
 # c.CondaStore.build_artifacts = ['LOCKFILE', 'YAML']
 
 # Artifacts that stay when a build is deleted.
@@ -219,6 +221,9 @@ c = get_config()
 
 #-------------------------------------------------------------------------------------------------
 # CondaStoreWorker: How the task pool runs builds, and what it builds by itself.
+
+# Archives, installers and images that are made at once.
+# c.CondaStoreWorker.artifact_concurrency = 1
 
 # Builds that run at once. Default: the number of CPUs.
 # c.CondaStoreWorker.concurrency = ...

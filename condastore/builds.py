@@ -94,6 +94,14 @@ def build_id_of(key: str) -> int | None:
     return int(match["v1"] or match["v2"])
 
 
+ARTIFACT_TASKS = {
+    ArtifactType.CONDA_PACK: "archive",
+    ArtifactType.CONSTRUCTOR_INSTALLER: "installer",
+    ArtifactType.DOCKER_MANIFEST: "image",
+}
+"""The kinds of tasks that make artifacts after a build."""
+
+
 class _File(NamedTuple):
     folder: str
     suffix: str

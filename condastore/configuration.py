@@ -222,7 +222,9 @@ class CondaStore(LoggingConfigurable):
     build_artifacts = List(
         Unicode(),
         ["LOCKFILE", "YAML"],
-        help="Artifacts that are made of every build.",
+        help="""Artifacts that are made of every build: `LOCKFILE`, `YAML`, `CONDA_PACK` (an
+        archive), `CONSTRUCTOR_INSTALLER`, `DOCKER_MANIFEST` (an image). The others are made when
+        somebody asks for them.""",
     ).tag(config=True)
 
     build_artifacts_kept_on_deletion = List(
@@ -338,6 +340,10 @@ class CondaStoreWorker(LoggingConfigurable):
 
     concurrency = Integer(
         None, allow_none=True, min=1, help="Builds that run at once. Default: the number of CPUs."
+    ).tag(config=True)
+
+    artifact_concurrency = Integer(
+        1, min=1, help="Archives, installers and images that are made at once."
     ).tag(config=True)
 
     drain_timeout = Float(

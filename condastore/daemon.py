@@ -31,7 +31,9 @@ from condastore.auth import (
     derived,
     keep_secret,
 )
+from condastore.builders.archives import Archiver
 from condastore.builders.links import Links
+from condastore.builders.making import Making
 from condastore.builders.pipeline import Builder
 from condastore.builders.removal import Remover, sweep_packages
 from condastore.builders.solver import SolverPool
@@ -229,12 +231,18 @@ class Daemon:
             self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
         )
         remover = Remover(defaults, database, self._store, storage, links)
+        making = Making()
+        archiver = Archiver(self._config, database, self._store, storage, making)
         owner = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:16]}"
         queue = TaskQueue(database, owner, max_attempts=self._worker.max_attempts)
         pool = Pool(
             queue,
-            works(builder, remover, self._config.max_build_time),
-            {"builds": self._worker.concurrency or 1, "housekeeping": 1},
+            works(builder, archiver, remover, self._config.max_build_time),
+            {
+                "builds": self._worker.concurrency or 1,
+                "artifacts": self._worker.artifact_concurrency,
+                "housekeeping": 1,
+            },
         )
         solves = Solves(self._config, database, self._store, solvers)
         return Parts(
@@ -247,6 +255,7 @@ class Daemon:
             self._store,
             identities,
             solves,
+            making,
             metrics,
             hooks,
         )
@@ -409,14 +418,21 @@ class Daemon:
         sys.stdout.flush()
 
 
-def works(builder: Builder, remover: Remover, max_build_time: int) -> dict[str, Work]:
+def works(
+    builder: Builder, archiver: Archiver, remover: Remover, max_build_time: int
+) -> dict[str, Work]:
     """Returns how each kind of task is done."""
+
+    def artifact(run: Any) -> Work:
+        return Work(run, archiver.abandon, "artifacts", max_build_time)
 
     def housekeeping(run: Any) -> Work:
         return Work(run, remover.abandon, "housekeeping")
 
     return {
         "build": Work(builder.run, builder.abandon, "builds", max_build_time),
+        "archive": artifact(archiver.archive),
+        "installer": artifact(archiver.installer),
         "update_environment_build": housekeeping(remover.update_environment),
         "delete_build": housekeeping(remover.delete_build),
         "delete_environment": housekeeping(remover.delete_environment),

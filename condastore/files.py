@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: write beside, fsync, rename, fsync the directory."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -54,6 +55,23 @@ def copy_file(source: Path, path: Path, *, made_in: Path | None = None) -> None:
     """Copies a file durably, replacing what was there."""
     with source.open("rb") as reader:
         _appear(path, 0o644, made_in, lambda writer: shutil.copyfileobj(reader, writer, COPY_BYTES))
+
+
+def move_file(source: Path, path: Path, *, made_in: Path | None = None) -> None:
+    """Moves a finished file durably, replacing what was there; between file systems by a copy."""
+    make_directory(path.parent)
+    with source.open("rb") as file:
+        os.fchmod(file.fileno(), 0o644)
+        os.fsync(file.fileno())
+    try:
+        os.rename(source, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_file(source, path, made_in=made_in)
+        source.unlink()
+    sync_directory(path.parent)
+    sync_directory(source.parent)
 
 
 def replace_symlink(link: Path, target: Path) -> None:

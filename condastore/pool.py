@@ -38,6 +38,10 @@ class Retry(Exception):
     """The task failed for a reason that may go away by itself."""
 
 
+class GiveUp(Exception):
+    """The task failed for a reason that stays."""
+
+
 @dataclass(eq=False)
 class Run:
     """A claimed task at work."""
@@ -209,6 +213,8 @@ class Pool:
             if run.stop is None:
                 raise
             await self._stopped(run)
+        except GiveUp as error:
+            await self._abandon(claim, str(error))
         except (Retry, CondaStoreError, OSError) as error:
             await self._retry(claim, str(error))
         except Exception as error:

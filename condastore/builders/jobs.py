@@ -91,6 +91,28 @@ def build_job(config: CondaStore, store: Store, plan: Plan, solution: Solution) 
     }
 
 
+def archive_job(config: CondaStore, store: Store, prefix: Path, output: Path) -> Record:
+    """Returns the job that packs a prefix into a conda-pack archive."""
+    return {
+        "v": 1,
+        "job": "archive",
+        "prefix": str(prefix),
+        "packages_dir": str(store.packages),
+        "output": str(output),
+        "format": "tar.gz",
+        "fragments": True,
+        "limits": {"disk_free_bytes": config.min_free_bytes},
+    }
+
+
+def installer_job(
+    config: CondaStore, store: Store, prefix: Path, output: Path, name: str, key: str
+) -> Record:
+    """Returns the job that packs a prefix into an installer."""
+    archive = archive_job(config, store, prefix, output)
+    return {**archive, "job": "installer", "name": name, "version": key}
+
+
 def remove_job(path: Path) -> Record:
     """Returns the job that removes a tree and counts what comes free."""
     return {"v": 1, "job": "remove", "paths": [str(path)], "measure": True}

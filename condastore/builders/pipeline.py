@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
+from condastore.artifact_rows import queue_artifacts
 from condastore.build_rows import (
     add_artifact,
     arn,
@@ -178,6 +179,7 @@ class Builder:
             for artifact in artifacts:
                 add_artifact(build, artifact, storage_key(artifact, plan.key))
             build.environment.current_build_id = build.id
+            await queue_artifacts(session, build, plan.settings.build_artifacts)
         fault("build.recorded")
         await self._complete(plan.build_id)
 

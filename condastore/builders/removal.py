@@ -14,6 +14,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
+from condastore.artifact_rows import artifact_tasks
 from condastore.build_rows import find_build, recorded_prefix
 from condastore.builders.jobs import remove_job, sweep_job
 from condastore.builders.links import Links
@@ -57,6 +58,7 @@ class Remover:
         assert run.claim.build_id is not None
         async with self._database.read() as session:
             build = await find_build(session, run.claim.build_id)
+            await _check_idle(session, [build])
         await self._links.follow(build.environment_id)
         kept = set(self._defaults.build_artifacts_kept_on_deletion)
         freed = await self._remove_files(build, kept)
@@ -103,8 +105,7 @@ class Remover:
         async with self._database.read() as session:
             environments = (await session.scalars(_environments().where(wanted))).all()
             builds = await _builds_of(session, environments)
-        if any(build.status not in FINAL for build in builds):
-            raise Retry("a build is still running")
+            await _check_idle(session, builds)
         for environment in environments:
             await self._links.follow(environment.id)
         freed = 0
@@ -165,6 +166,14 @@ async def _builds_of(session: AsyncSession, environments: Sequence[Environment])
         .options(selectinload(Build.build_artifacts))
     )
     return (await session.scalars(query)).all()
+
+
+async def _check_idle(session: AsyncSession, builds: Sequence[Build]) -> None:
+    """Raises `Retry` while something still works on builds that were cancelled."""
+    if any(build.status not in FINAL for build in builds):
+        raise Retry("a build is still running")
+    if await artifact_tasks(session, [build.id for build in builds]):
+        raise Retry("an artifact is still being made")
 
 
 async def _ignore(_: Event) -> None:

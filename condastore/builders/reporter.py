@@ -46,22 +46,23 @@ class Reporter:
             case "phase":
                 self.phase(event["phase"])
             case "progress":
-                self._log.happened(self._progress(event))
+                progress = progress_of(event, time.monotonic() - self._phase_began)
+                self._log.happened({"event": "progress", **progress})
 
-    def _progress(self, event: Event) -> dict[str, Any]:
-        done, total = event["done"], event["total"]
-        if event["bytes_total"]:
-            done, total = event["bytes"], event["bytes_total"]
-        elapsed = time.monotonic() - self._phase_began
-        return {
-            "event": "progress",
-            "phase": event["phase"],
-            "done": event["done"],
-            "total": event["total"],
-            "bytes": event["bytes"],
-            "bytes_total": event["bytes_total"],
-            "eta_s": round(elapsed / done * (total - done), 1) if done else None,
-        }
+
+def progress_of(event: Event, elapsed_s: float) -> dict[str, Any]:
+    """Returns what users see of a progress event, with the seconds that are left of its phase."""
+    done, total = event["done"], event["total"]
+    if event["bytes_total"]:
+        done, total = event["bytes"], event["bytes_total"]
+    return {
+        "phase": event["phase"],
+        "done": event["done"],
+        "total": event["total"],
+        "bytes": event["bytes"],
+        "bytes_total": event["bytes_total"],
+        "eta_s": round(elapsed_s / done * (total - done), 1) if done else None,
+    }
 
 
 def _prefixed(text: str, step: str) -> str:

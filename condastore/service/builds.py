@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager
 
 from condastore.access import Caller
+from condastore.artifact_rows import cancel_artifacts
 from condastore.build_rows import add_artifact, arn, find_build, log_key, move_build
 from condastore.builds import FINAL, ArtifactType, BuildStatus, cancel_marker
 from condastore.errors import InvalidInput
@@ -160,10 +161,13 @@ async def delete_build(parts: Parts, caller: Caller, build_id: int) -> int:
         caller.require("build::delete", arn(build))
         if build.status not in FINAL:
             raise InvalidInput("cannot delete build since not finished building")
+        making: list[int] = []
         if build.deleted_on is None:
             build.deleted_on = utcnow()
+            making = await cancel_artifacts(session, [build.id])
             await _replace_current(session, build)
             enqueue(session, "delete_build", build.environment.namespace.name, build_id=build.id)
+    await settle_canceled(parts, Canceled([], making))
     parts.pool.wake()
     return build.size
 
@@ -213,7 +217,7 @@ async def cancel_in(session: AsyncSession, builds: Sequence[Build]) -> Canceled:
         Task.state.in_([TaskState.QUEUED, TaskState.RUNNING]),
     )
     by_id = {build.id: build for build in builds}
-    canceled = Canceled([], [])
+    canceled = Canceled([], await cancel_artifacts(session, list(by_id)))
     for task in await session.scalars(query):
         task.cancel_requested = True
         if task.state == TaskState.RUNNING:

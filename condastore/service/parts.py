@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from condastore.auth import Identities
+from condastore.builders.making import Making
 from condastore.builders.solves import Solves
 from condastore.configuration import CondaStore
 from condastore.database import Database
@@ -29,5 +30,6 @@ class Parts:
     store: Store
     identities: Identities
     solves: Solves
+    making: Making
     metrics: Metrics
     hooks: Hooks

@@ -21,6 +21,10 @@ class Storage(LoggingConfigurable):
         """Stores a copy of a file, durably; replaces what was there."""
 
     @abstractmethod
+    async def move_file(self, key: str, path: Path) -> None:
+        """Stores a file, durably, and takes it away from where it was."""
+
+    @abstractmethod
     async def put_bytes(self, key: str, data: bytes) -> None:
         """Stores bytes, durably; replaces what was there."""
 

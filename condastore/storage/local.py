@@ -6,7 +6,14 @@ from pathlib import Path
 
 from traitlets import Unicode
 
-from condastore.files import copy_file, fitting, make_directory, sync_directory, write_file
+from condastore.files import (
+    copy_file,
+    fitting,
+    make_directory,
+    move_file,
+    sync_directory,
+    write_file,
+)
 from condastore.storage.base import Storage
 
 READ_BYTES = 256 * 1024
@@ -24,6 +31,9 @@ class LocalStorage(Storage):
 
     async def put_file(self, key: str, path: Path) -> None:
         await asyncio.to_thread(copy_file, path, self._path(key), made_in=self._unfinished)
+
+    async def move_file(self, key: str, path: Path) -> None:
+        await asyncio.to_thread(move_file, path, self._path(key), made_in=self._unfinished)
 
     async def put_bytes(self, key: str, data: bytes) -> None:
         await asyncio.to_thread(write_file, self._path(key), data, made_in=self._unfinished)

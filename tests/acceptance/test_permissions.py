@@ -80,7 +80,9 @@ BODIES: dict[tuple[str, str], Any] = {
 def test_nothing_of_another_namespace_can_be_reached(
     scene: Scene, who: str, method: str, path: str
 ) -> None:
-    filled = path.format(namespace="ada", environment="env", build_id=scene.build_id)
+    filled = path.format(
+        namespace="ada", environment="env", build_id=scene.build_id, artifact="CONDA_PACK"
+    )
     options: dict[str, Any] = {"json": BODIES.get((method, path), {})}
     if path == "/namespace/{namespace}/role" and method == "GET":
         options["params"] = {"other_namespace": "bob"}
