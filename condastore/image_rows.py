@@ -40,6 +40,12 @@ async def reuse_layers(session: AsyncSession, keys: Collection[str]) -> dict[str
     return {layer.key: layer for layer in layers}
 
 
+async def sizes_of(session: AsyncSession, digests: Collection[str]) -> dict[str, int]:
+    """Returns the sizes of blobs that are recorded."""
+    query = select(Blob.digest, Blob.size).where(Blob.digest.in_(digests))
+    return dict((await session.execute(query)).tuples().all())
+
+
 async def add_layer(
     session: AsyncSession, key: str, *, diff_id: str, media_type: str, digest: str, size: int
 ) -> None:

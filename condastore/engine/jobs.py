@@ -92,6 +92,7 @@ class ImageJob(TypedDict):
     python_prefix: str | None
     pip: dict[str, Any] | None
     variables: dict[str, str]
+    host_libraries: bool
     glibc: str | None
     fetch_concurrency: int
     limits: Limits

@@ -8,12 +8,13 @@ import os
 import platform
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from condastore.engine.events import EngineError
 from condastore.engine.image.entries import Entry, directory, file, link, text
+from condastore.engine.image.libraries import interpreter, needed_libraries
 from condastore.engine.image.tarball import write_layer
 
 _MACHINES = {
@@ -40,6 +41,8 @@ _LIBRARIES = (
     "libgcc_s.so.1",
     "libstdc++.so.6",
 )
+# Those of a graphics card fit the kernel of the machine that the image runs on; its tools add them.
+_OF_DRIVERS = ("libcuda", "libnvidia", "libGL", "libEGL", "libOpenCL", "libdrm", "libva")
 _FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
 _PROGRAMS = ("/bin/sh", "/usr/bin/env")
 _CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -82,8 +85,7 @@ def host_base(wanted: str, codec: str, level: int, output: Path) -> dict[str, An
         tree.add_first([f"{folder}/{name}" for folder in _library_folders()])
     for path in _PROGRAMS:
         tree.add(path)
-    for program in _PROGRAMS:
-        _add_libraries_of(program, tree)
+        _add_libraries(needed_libraries(path), tree)
     tree.add_first(_CERTIFICATES)
     for path in _LOCALES:
         tree.add_folder(path)
@@ -102,6 +104,13 @@ def host_base(wanted: str, codec: str, level: int, output: Path) -> dict[str, An
         "sources": sorted(tree.sources),
         "name": f"host: {_system()}, glibc {platform.libc_ver()[1]}",
     }
+
+
+def host_libraries(names: Iterable[str]) -> list[Entry]:
+    """Libraries of this machine, as far as it has them, with what they need and its base lacks."""
+    tree = _Tree()
+    _add_libraries(names, tree)
+    return list(tree.entries.values())
 
 
 class _Tree:
@@ -167,15 +176,10 @@ class _Tree:
 
 def _loader() -> str:
     """The program that starts programs, as this one names it."""
-    with open(sys.executable, "rb") as opened:
-        header = opened.read(1 << 16)
-    start = header.find(b"/lib")
-    while start != -1:
-        path = header[start : header.index(b"\0", start)].decode("ascii", "replace")
-        if "/ld" in path and os.path.exists(path):
-            return path
-        start = header.find(b"/lib", start + 1)
-    raise EngineError("engine", "This machine's Python does not say which loader it needs.")
+    path = interpreter(sys.executable)
+    if path is None:
+        raise EngineError("engine", "This machine's Python does not say which loader it needs.")
+    return path
 
 
 def _library_folders() -> list[str]:
@@ -184,25 +188,18 @@ def _library_folders() -> list[str]:
     return [*special, *_FOLDERS]
 
 
-def _add_libraries_of(program: str, tree: _Tree) -> None:
-    """Takes the libraries that a program names, such as those of a shell that edits lines."""
-    pending, seen = [program], set(_LIBRARIES)
+def _add_libraries(names: Iterable[str], tree: _Tree) -> None:
+    """Takes libraries, and those that they need in turn."""
+    pending, seen = list(names), set(_LIBRARIES)
     while pending:
-        for name in set(_needed(pending.pop())) - seen:
-            seen.add(name)
-            paths = [f"{folder}/{name}" for folder in _library_folders()]
-            found = next(filter(os.path.exists, paths), None)
-            if found is not None:
-                tree.add(found)
-                pending.append(found)
-
-
-def _needed(path: str) -> Iterator[str]:
-    """The names in a program that look like those of libraries."""
-    data = Path(path).read_bytes()
-    for part in data.split(b"\0"):
-        if part.startswith(b"lib") and b".so" in part and len(part) < 64 and part.isascii():
-            yield part.decode()
+        name = pending.pop()
+        if name in seen or name.startswith(_OF_DRIVERS):
+            continue
+        seen.add(name)
+        paths = [f"{folder}/{name}" for folder in _library_folders()]
+        found = next(filter(os.path.exists, paths), None)
+        if found is not None and tree.add(found):
+            pending += needed_libraries(found)
 
 
 def _written() -> Iterator[Entry]:

@@ -15,9 +15,12 @@ from condastore.engine.confine import die_with_parent
 from condastore.engine.events import EngineError, Events
 from condastore.engine.fetch import fetch
 from condastore.engine.image.clobbers import Members, check_links
+from condastore.engine.image.entries import Entry
 from condastore.engine.image.environment import activates, environment_entries
+from condastore.engine.image.host_base import host_libraries
 from condastore.engine.image.layer import Target, make_layer
 from condastore.engine.image.layout import layout_of
+from condastore.engine.image.libraries import needed_libraries
 from condastore.engine.image.packages import Package, members_of
 from condastore.engine.image.tarball import Blob, write_layer
 from condastore.engine.jobs import ImageJob, Record
@@ -63,9 +66,10 @@ def _make(job: ImageJob, packages: list[Package], scratch: Path, events: Events)
     entries = environment_entries(
         layers, members, target, job["variables"], job["pip"], Path(tempfile.mkdtemp(dir=scratch))
     )
-    environment = write_layer(entries.values(), target.codec, target.level, target.directory)
+    libraries = _host_libraries(members) if job["host_libraries"] else None
     events.result(
-        environment=_described(environment),
+        libraries=_described(_write(libraries, target)) if libraries else None,
+        environment=_described(_write(entries.values(), target)),
         glibc=glibc,
         activates=activates(members, layout),
         scripts_not_run=sorted(_with_scripts(packages)),
@@ -108,6 +112,24 @@ def _make_layers(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _write(entries: Iterable[Entry], target: Target) -> Blob:
+    return write_layer(entries, target.codec, target.level, target.directory)
+
+
+def _host_libraries(members: Mapping[str, Members]) -> list[Entry]:
+    """The libraries that the packages need, no package has, and this machine does."""
+    entries = [member.entry for each in members.values() for member in each.values()]
+    files = [entry for entry in entries if entry.kind != "directory"]
+    provided = {os.path.basename(entry.path) for entry in files}
+    needed = {
+        name
+        for entry in files
+        if entry.source is not None and (entry.mode & 0o111 or ".so" in entry.path)
+        for name in needed_libraries(entry.source)
+    }
+    return host_libraries(needed - provided)
 
 
 def _record(fetched: Record, store: PackageStore) -> Record:
