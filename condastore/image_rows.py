@@ -5,7 +5,7 @@ A blob's bytes are in the storage before its row is written, and leave it after 
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.oci import digest_of, references
@@ -98,6 +98,11 @@ async def record_image(
     image.docker_digest = None
     await session.flush()
     return image
+
+
+async def forget_image(session: AsyncSession, build_id: int) -> None:
+    """Takes its image from a build; the collector takes what nothing else needs then."""
+    await session.execute(delete(Image).where(Image.build_id == build_id))
 
 
 def _once(digests: Iterable[str]) -> list[str]:

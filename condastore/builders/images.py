@@ -9,7 +9,7 @@ transaction: what a crash leaves is never served, and is made use of by the next
 import asyncio
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from condastore.build_rows import add_artifact, find_build
 from condastore.builders.blobs import BlobKeeper
 from condastore.builders.image_bases import Base, Bases
 from condastore.builders.image_contents import Contents, contents_of
+from condastore.builders.image_referrers import Attachment, inventories, records_of
 from condastore.builders.image_settings import image_settings, settings_of
 from condastore.builders.jobs import FETCHES_AT_ONCE
 from condastore.builders.making import Listener, Making
@@ -130,8 +131,10 @@ class ImageMaker:
                     )
                     for platform, base in bases.items()
                 }
+                attached = await inventories(child, contents, self._store, directory, listener)
             fault("image.made")
-            return await self._publish(contents, bases, made)
+            attached += await records_of(contents, self._storage)
+            return await self._publish(contents, bases, made, attached)
         finally:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
@@ -233,10 +236,14 @@ class ImageMaker:
         }
 
     async def _publish(
-        self, contents: Contents, bases: Mapping[str, Base], made: Mapping[str, _Platform]
+        self,
+        contents: Contents,
+        bases: Mapping[str, Base],
+        made: Mapping[str, _Platform],
+        attached: Sequence[Attachment],
     ) -> str:
         """Stores the documents of an image, and makes it visible."""
-        blobs = {EMPTY_BLOB: digest_of(EMPTY_BLOB)}
+        blobs = {data: digest_of(data) for data in (EMPTY_BLOB, *(each.data for each in attached))}
         for each in made.values():
             blobs[each.config] = digest_of(each.config)
         for data in blobs:
@@ -246,6 +253,7 @@ class ImageMaker:
         bodies = list(manifests.values())
         if len(bodies) > 1:
             bodies.append(image_index(manifests))
+        bodies = [*(each.manifest(bodies[-1]) for each in attached), *bodies]
         async with self._database.write() as session:
             for data, digest in blobs.items():
                 await keep_blob(session, digest, len(data))

@@ -22,12 +22,16 @@ from condastore.builders.process import Event, engine
 from condastore.builds import FINAL, ArtifactType
 from condastore.database import Database
 from condastore.faults import fault
+from condastore.image_rows import forget_image
 from condastore.pool import Retry, Run, Stop
 from condastore.prefixes import Store
 from condastore.settings import Settings
 from condastore.storage import Storage
 from condastore.tables import Build, BuildArtifact, Environment, Namespace
 from condastore.tasks import Claim
+
+# What the collector of blobs removes, and what has a path instead of a storage key.
+NO_FILES = {ArtifactType.DIRECTORY, ArtifactType.DOCKER_MANIFEST}
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +74,7 @@ class Remover:
                     BuildArtifact.build_id == build.id, BuildArtifact.artifact_type.not_in(kept)
                 )
             )
+            await forget_image(session, build.id)
             await session.execute(
                 update(Build)
                 .where(Build.id == build.id)
@@ -135,7 +140,7 @@ class Remover:
         for path in discarded:
             freed += await self._remove_tree(path)
         for artifact in build.build_artifacts:
-            if artifact.artifact_type not in kept | {ArtifactType.DIRECTORY}:
+            if artifact.artifact_type not in kept | NO_FILES:
                 freed += await self._storage.delete(artifact.key)
         logger.info("build %d is deleted; %d bytes came free", build.id, freed)
         return freed

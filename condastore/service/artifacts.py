@@ -13,6 +13,7 @@ from condastore.artifact_rows import UNDER_WAY, cancel_artifacts, queue_artifact
 from condastore.build_rows import arn, find_build, recorded_prefix
 from condastore.builds import ARTIFACT_TASKS, ArtifactType
 from condastore.errors import InvalidInput
+from condastore.image_rows import forget_image
 from condastore.pool import Stop
 from condastore.service.parts import Parts
 from condastore.service.space import check_action
@@ -87,11 +88,13 @@ async def remove_artifact(
         running = await cancel_artifacts(session, [build.id], [ARTIFACT_TASKS[artifact]])
         removed = BuildArtifact.build_id == build.id, BuildArtifact.artifact_type == artifact
         await session.execute(delete(BuildArtifact).where(*removed))
+        if artifact is ArtifactType.DOCKER_MANIFEST:
+            await forget_image(session, build.id)
     for task_id in running:
         parts.pool.stop(task_id, Stop.CANCELED)
     freed = 0
     for row in build.build_artifacts:
-        if row.artifact_type == artifact:
+        if row.artifact_type == artifact and _is_file(artifact):
             freed += await parts.storage.delete(row.key)
     return freed
 
