@@ -256,7 +256,7 @@ c = get_config()
 
 # What images stand on: `host`, this machine's own C library and shell; the absolute path of an
 # OCI layout, oci-archive or docker-archive; or a reference such as
-# `docker.io/library/debian:12-slim`, which is fetched once and kept.
+# `registry.example.org/debian:12-slim`, which is fetched once and kept.
 # c.Images.base = 'host'
 
 # What a container runs unless it is told otherwise.

@@ -387,7 +387,7 @@ class Images(LoggingConfigurable):
         "host",
         help="""What images stand on: `host`, this machine's own C library and shell; the absolute
         path of an OCI layout, oci-archive or docker-archive; or a reference such as
-        `docker.io/library/debian:12-slim`, which is fetched once and kept.""",
+        `registry.example.org/debian:12-slim`, which is fetched once and kept.""",
     ).tag(config=True)
 
     host_libraries = Bool(
