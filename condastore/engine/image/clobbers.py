@@ -28,20 +28,26 @@ def restored(
 ) -> dict[str, set[str]]:
     """The paths to restore, by the distribution whose file it is.
 
-    `layers` are from the bottom up; `members` are by distribution.
+    `layers` are from the bottom up, and within one the later prevails; `members` are by
+    distribution.
     """
     rank = {name: number for number, name in enumerate(order)}
     owners: dict[str, list[str]] = {}
+    compiled = set()
     for layer in layers:
-        for package in sorted(layer, key=lambda p: rank[distribution(p.record)]):
+        for package in layer:
             name = distribution(package.record)
+            if package.is_noarch_python:
+                compiled.add(name)
             for path, member in members[name].items():
                 if member.entry.kind != "directory":
                     owners.setdefault(path, []).append(name)
     result: dict[str, set[str]] = {}
     for path, names in owners.items():
         winner = max(names, key=rank.__getitem__)
-        if names[-1] != winner:
+        # Byte code is not checked against its source, so that of another's must be replaced too.
+        is_stale = path.endswith(".py") and winner not in compiled and compiled & set(names)
+        if names[-1] != winner or is_stale:
             result.setdefault(winner, set()).add(path)
     return result
 

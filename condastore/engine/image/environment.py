@@ -10,7 +10,7 @@ from typing import Any
 from condastore.engine.image.clobbers import Members, installation_order, restored
 from condastore.engine.image.compilation import compiled, is_module
 from condastore.engine.image.entries import Entry, text
-from condastore.engine.image.layer import Target, package_entries
+from condastore.engine.image.layer import Target, restored_entries
 from condastore.engine.image.layout import Layout
 from condastore.engine.image.metadata import history
 from condastore.engine.image.packages import Package
@@ -62,7 +62,7 @@ def environment_entries(
     for number, (name, paths) in enumerate(restored(layers, members, order).items()):
         folder = scratch / str(number)
         folder.mkdir()
-        found.update(package_entries(by_name[name], layout, folder, only=paths))
+        found.update(restored_entries(by_name[name], paths, layout, folder))
     return found
 
 

@@ -1,7 +1,7 @@
 """Makes one layer out of one package, or of the few small ones that share the last."""
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from condastore.engine.image.compilation import compiled, is_module
 from condastore.engine.image.entries import Entry
 from condastore.engine.image.layout import Layout
 from condastore.engine.image.metadata import package_metadata
-from condastore.engine.image.packages import Member, Package, members_of
+from condastore.engine.image.packages import Package, members_of
 from condastore.engine.image.tarball import Blob, write_layer
 
 
@@ -30,39 +30,52 @@ def make_layer(packages: list[Package], target: Target) -> Blob:
     """
     with tempfile.TemporaryDirectory(prefix=".compile-", dir=target.directory) as scratch:
         entries: dict[str, Entry] = {}
-        for number, package in enumerate(packages):
+        taken: set[str] = set()
+        for number, package in reversed(list(enumerate(packages))):
             folder = Path(scratch, str(number))
             folder.mkdir()
-            entries.update(package_entries(package, target.layout, folder))
+            found, paths = _package_entries(package, target.layout, folder, taken)
+            entries.update(found)
+            taken |= paths
         return write_layer(entries.values(), target.codec, target.level, target.directory)
 
 
-def package_entries(
-    package: Package, layout: Layout, scratch: Path, only: Collection[str] | None = None
+def restored_entries(
+    package: Package, paths: Collection[str], layout: Layout, scratch: Path
 ) -> dict[str, Entry]:
-    """What a package brings, by path; with `only`, just those files of it and their byte code."""
+    """Some files of a package by path, with byte code for whatever is a module."""
     members = members_of(package, layout)
-    if only is not None:
-        members = {path: member for path, member in members.items() if path in only}
-    settled = {path: member.settled(layout.prefix) for path, member in members.items()}
-    added = _compiled(package, settled, layout, scratch)
-    entries = {path: member.entry for path, member in settled.items()}
-    entries.update((entry.path, entry) for entry in added)
-    if only is None:
-        metadata = package_metadata(package, settled.values(), added, layout)
-        entries[metadata.path] = metadata
-    return entries
+    entries = {path: members[path].settled(layout.prefix).entry for path in paths}
+    added = _compiled(entries.values(), layout, scratch)
+    return entries | {entry.path: entry for entry in added}
 
 
-def _compiled(
-    package: Package, members: dict[str, Member], layout: Layout, scratch: Path
-) -> list[Entry]:
-    python = layout.python
-    if python is None or not package.is_noarch_python:
-        return []
-    sources = [
-        member.entry
+def _package_entries(
+    package: Package, layout: Layout, scratch: Path, taken: Collection[str]
+) -> tuple[dict[str, Entry], set[str]]:
+    """What a package brings, by path, but for what others have, and the paths of its files."""
+    members = {
+        path: member.settled(layout.prefix) for path, member in members_of(package, layout).items()
+    }
+    entries = {
+        path: member.entry
         for path, member in members.items()
-        if member.entry.kind == "file" and is_module(path, python, layout.path(""))
+        if member.entry.kind == "directory" or path not in taken
+    }
+    sources = entries.values() if package.is_noarch_python else ()
+    added = [e for e in _compiled(sources, layout, scratch) if e.path not in members]
+    metadata = package_metadata(package, members.values(), added, layout)
+    files = {path for path, entry in entries.items() if entry.kind != "directory"}
+    return {**entries, **{e.path: e for e in added}, metadata.path: metadata}, files
+
+
+def _compiled(sources: Iterable[Entry], layout: Layout, scratch: Path) -> list[Entry]:
+    python = layout.python
+    if python is None:
+        return []
+    modules = [
+        entry
+        for entry in sources
+        if entry.kind == "file" and is_module(entry.path, python, layout.path(""))
     ]
-    return [entry for entry in compiled(sources, python, scratch) if entry.path not in members]
+    return compiled(modules, python, scratch)

@@ -22,6 +22,7 @@ from condastore.engine.records import label
 
 _SITE_PACKAGES = "site-packages/"
 _SCRIPTS = "python-scripts/"
+_WHITEOUT = ".wh."
 _ENTRY_POINT = """\
 #!{prefix}/bin/python
 # -*- coding: utf-8 -*-
@@ -114,6 +115,8 @@ def _member(package: Package, layout: Layout, manifest: dict[str, Any]) -> Membe
     name = os.path.normpath(manifest["_path"])
     if name.startswith(("/", "..")):
         raise _refusal(package, f"{name!r} is outside of the prefix")
+    if any(part.startswith(_WHITEOUT) for part in name.split("/")):
+        raise _refusal(package, f"{name!r} would remove files of other layers")
     path = layout.path(_mapped(package, layout, name))
     source = os.fspath(package.root / name)
     try:
