@@ -60,6 +60,10 @@ def _role(name: str) -> Role:
         from condastore.engine.build import build
 
         return build
+    if name in ("archive", "installer"):
+        from condastore.engine import pack
+
+        return {"archive": pack.archive, "installer": pack.installer}[name]
     if name in ("base", "image", "inventory"):
         from condastore.engine.image import roles
 

@@ -29,9 +29,11 @@ Phase = Literal[
     "pip",
     "permissions",
     "export",
+    "remove",
+    "archive",
+    "installer",
     "base",
     "layers",
-    "remove",
 ]
 
 EVENTS_FD = 3
