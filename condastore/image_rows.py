@@ -43,7 +43,7 @@ async def reuse_layers(session: AsyncSession, keys: Collection[str]) -> dict[str
 async def sizes_of(session: AsyncSession, digests: Collection[str]) -> dict[str, int]:
     """Returns the sizes of blobs that are recorded."""
     query = select(Blob.digest, Blob.size).where(Blob.digest.in_(digests))
-    return dict((await session.execute(query)).tuples().all())
+    return dict((await session.execute(query)).all())
 
 
 async def add_layer(

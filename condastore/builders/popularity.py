@@ -38,7 +38,7 @@ async def _take(database: Database) -> dict[str, int]:
         .limit(PACKAGES)
     )
     async with database.write() as session:
-        builds = dict((await session.execute(query)).tuples().all())
+        builds = dict((await session.execute(query)).all())
         value: dict[str, Any] = {"taken_on": utcnow().isoformat(), "builds": builds}
         row = await session.scalar(select(KeyValueStore).filter_by(**_PLACE))
         if row is None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from condastore.engine.pack.installer import _needs
 from tests.engine.conftest import Outcome, Place, run, wait_until
 
 NAME = "my env's"
@@ -185,7 +184,7 @@ def test_an_existing_prefix(installer: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["prefix"]
     (prefix / "new").touch()
     path = stand_ins(tmp_path / "bin", gzip="gzip -dc | head -c 100000; exit 1")
-    path = stand_ins(tmp_path / "cut", gzip="/bin/gzip \"$@\" | head -c 100000")
+    path = stand_ins(tmp_path / "cut", gzip='/bin/gzip "$@" | head -c 100000')
     refuses(installer, "could not be unpacked", "-b", "-u", "-p", prefix, env={"PATH": path})
     assert (prefix / "new").exists()
     assert installed(prefix)

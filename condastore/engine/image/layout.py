@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from condastore.engine.jobs import Record
@@ -12,8 +11,9 @@ from condastore.engine.jobs import Record
 class Python:
     """The Python of an environment, as `noarch: python` packages need to know it."""
 
+    command: str
     site_packages: str
-    """Below the prefix."""
+    """Both below the prefix."""
     executable: str | None
     """One of the same version that runs on this machine and makes byte code, if there is one."""
 
@@ -38,13 +38,11 @@ def layout_of(prefix: str, records: list[Record], build_prefix: str | None) -> L
     executable = None
     if build_prefix is not None:
         executable = os.path.join(build_prefix, "bin", "python")
-    return Layout(prefix, Python(site_packages_of(record), executable))
+    minor = ".".join(str(record["version"]).split(".")[:2])
+    python = Python(f"bin/python{minor}", _site_packages(record, minor), executable)
+    return Layout(prefix, python)
 
 
-def site_packages_of(python: Record) -> str:
-    """Where a Python has its packages, below its prefix."""
+def _site_packages(python: Record, minor: str) -> str:
     given: Any = python.get("python_site_packages_path")
-    if given:
-        return str(Path(given))
-    major, minor = str(python["version"]).split(".")[:2]
-    return f"lib/python{major}.{minor}/site-packages"
+    return os.path.normpath(given) if given else f"lib/python{minor}/site-packages"

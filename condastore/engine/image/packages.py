@@ -23,8 +23,9 @@ from condastore.engine.records import label
 _SITE_PACKAGES = "site-packages/"
 _SCRIPTS = "python-scripts/"
 _WHITEOUT = ".wh."
+# As rattler writes them, to the last character.
 _ENTRY_POINT = """\
-#!{prefix}/bin/python
+#!{python}
 # -*- coding: utf-8 -*-
 import re
 import sys
@@ -32,8 +33,8 @@ import sys
 from {module} import {imported}
 
 if __name__ == '__main__':
-    sys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])
-    sys.exit({function}())
+\tsys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])
+\tsys.exit({function}())
 """
 
 
@@ -155,7 +156,7 @@ def _mapped(package: Package, layout: Layout, name: str) -> str:
 
 
 def _entry_points(package: Package, layout: Layout) -> Iterator[Entry]:
-    if not package.is_noarch_python:
+    if not package.is_noarch_python or layout.python is None:
         return
     try:
         data = json.loads((package.root / "info/link.json").read_bytes())
@@ -165,7 +166,7 @@ def _entry_points(package: Package, layout: Layout) -> Iterator[Entry]:
         command, _, target = line.partition("=")
         module, _, function = target.strip().partition(":")
         content = _ENTRY_POINT.format(
-            prefix=layout.prefix,
+            python=f"{layout.prefix}/{layout.python.command}",
             module=module.strip(),
             imported=function.strip().partition(".")[0],
             function=function.strip(),
