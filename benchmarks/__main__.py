@@ -12,6 +12,7 @@ BENCHMARKS = (
     "build_cold",
     "build_parallel",
     "disk",
+    "image",
     "memory",
     "log_latency",
     "api",

@@ -19,22 +19,26 @@ def settings_of(images: Images) -> dict[str, Any]:
 
 
 def image_settings(
-    images: Images, contents: Contents, base: Base, result: Mapping[str, Any], *, bytecode: bool
+    images: Images, contents: Contents, base: Base, facts: Mapping[str, Any]
 ) -> Settings:
-    """Returns what the image of a platform is set to; `result` is that of its job."""
+    """Returns what the image of a platform is set to.
+
+    The facts are the result of its job, whether it has `bytecode`, and which platforms are
+    `left_out` with it.
+    """
     return Settings(
-        environment=_environment(images.prefix, contents, base, result),
+        environment=_environment(images.prefix, contents, base, facts),
         command=list(images.command),
-        entrypoint=_entrypoint(images, result),
+        entrypoint=_entrypoint(images, facts),
         user=images.user,
-        labels=_labels(contents, base, result, bytecode=bytecode),
+        labels=_labels(contents, base, facts),
     )
 
 
 def _environment(
-    prefix: str, contents: Contents, base: Base, result: Mapping[str, Any]
+    prefix: str, contents: Contents, base: Base, facts: Mapping[str, Any]
 ) -> dict[str, str]:
-    certificates = {"SSL_CERT_FILE": f"{prefix}/ssl/cacert.pem"} if result["certificates"] else {}
+    certificates = {"SSL_CERT_FILE": f"{prefix}/ssl/cacert.pem"} if facts["certificates"] else {}
     return {
         "LANG": "C.UTF-8",
         **certificates,
@@ -46,26 +50,27 @@ def _environment(
     }
 
 
-def _entrypoint(images: Images, result: Mapping[str, Any]) -> list[str]:
+def _entrypoint(images: Images, facts: Mapping[str, Any]) -> list[str]:
     if images.entrypoint is not None:
         return list(images.entrypoint)
-    if result["activates"]:
+    if facts["activates"]:
         return ["/bin/sh", "-c", f'. {images.prefix}/{ACTIVATION} && exec "$@"', "sh"]
     return []
 
 
-def _labels(
-    contents: Contents, base: Base, result: Mapping[str, Any], *, bytecode: bool
-) -> dict[str, str]:
+def _labels(contents: Contents, base: Base, facts: Mapping[str, Any]) -> dict[str, str]:
     labels = {
         "org.opencontainers.image.created": CREATED,
         "org.opencontainers.image.base.name": base.name,
         "org.condastore.lockfile": contents.lock_hash,
     }
-    if not bytecode:
+    if not facts["bytecode"]:
         labels["org.condastore.bytecode"] = "none: the server has no Python of this version"
-    if result["glibc"]:
-        labels["org.condastore.glibc"] = result["glibc"]
-    if result["scripts_not_run"]:
-        labels["org.condastore.scripts-not-run"] = " ".join(result["scripts_not_run"])
+    if facts["glibc"]:
+        labels["org.condastore.glibc"] = facts["glibc"]
+    if facts["scripts_not_run"]:
+        labels["org.condastore.scripts-not-run"] = " ".join(facts["scripts_not_run"])
+    if facts["left_out"]:
+        reasons = (f"{platform} ({why})" for platform, why in facts["left_out"].items())
+        labels["org.condastore.left-out"] = ", ".join(reasons)
     return labels

@@ -199,9 +199,9 @@ class ImageMaker:
             LayerBlob(layer.digest, layer.size, layer.media_type, layer.diff_id, name)
             for layer, name in zip(layers, names, strict=True)
         ]
-        settings = image_settings(
-            self._images, contents, base, result, bytecode=compiles or python is None
-        )
+        facts = {**result, "bytecode": compiles or python is None}
+        facts["left_out"] = self._left_out(contents)
+        settings = image_settings(self._images, contents, base, facts)
         config = image_config(platform, named, settings, base.config)
         reused = {layer.digest for layer in (*base.layers, *known.values())}
         return _Platform(image_manifest(config, named), config, named, reused)
@@ -290,9 +290,14 @@ class ImageMaker:
         here = server_platform()
         if here not in contents.packages:
             raise GiveUp(f"there are no container images for {here}")
+        return [p for p in contents.packages if p not in self._left_out(contents)]
+
+    def _left_out(self, contents: Contents) -> dict[str, str]:
+        """Returns the platforms of the lockfile that images are not made for, and why."""
+        foreign = [platform for platform in contents.packages if platform != server_platform()]
         if self._images.base == HOST:
-            return [here]
-        return [p for p in contents.packages if p == here or p not in contents.pip]
+            return dict.fromkeys(foreign, "the base is the server's")
+        return {p: "it has pip packages" for p in foreign if p in contents.pip}
 
     def _key(self, contents: Contents, bases: Mapping[str, Base]) -> str:
         settings = {

@@ -74,7 +74,8 @@ class Remover:
                     BuildArtifact.build_id == build.id, BuildArtifact.artifact_type.not_in(kept)
                 )
             )
-            await forget_image(session, build.id)
+            if ArtifactType.DOCKER_MANIFEST not in kept:
+                await forget_image(session, build.id)
             await session.execute(
                 update(Build)
                 .where(Build.id == build.id)

@@ -14,7 +14,7 @@ _NICENESS = {
     "build": 10,
     "archive": 15,
     "installer": 15,
-    "image": 15,
+    "image": 10,
     "remove": 15,
     "sweep": 15,
 }

@@ -47,7 +47,7 @@ def fault_points() -> list[str]:
 
 
 POINTS = fault_points()
-OF_BUILDS = [point for point in POINTS if not point.startswith("remove.")]
+OF_BUILDS = [point for point in POINTS if point.startswith(("build.", "phase."))]
 OF_REMOVALS = [point for point in POINTS if point.startswith("remove.")]
 
 

@@ -149,7 +149,7 @@ def _spdx(items: list[_Item], identity: uuid.UUID, name: str) -> str:
             spdx_id=f"SPDXRef-Package-{number}",
             name=item.name,
             version=item.version,
-            download_location=item.url if "://" in item.url else SpdxNoAssertion(),
+            download_location=item.url if item.url.startswith("http") else SpdxNoAssertion(),
             files_analyzed=False,
             checksums=[Checksum(algorithms[k], v) for k, v in item.hashes.items()],
             license_comment=item.license,

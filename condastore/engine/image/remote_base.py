@@ -32,7 +32,7 @@ _ACCEPTED = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 _REFERENCE = re.compile(
-    r"(?P<host>[A-Za-z0-9.-]+(?::\d+)?)/(?P<name>[a-z0-9._/-]+)"
+    r"(?P<host>[A-Za-z0-9.-]+(?::\d+)?)/(?P<name>[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
     r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
