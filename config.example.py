@@ -34,8 +34,15 @@ c = get_config()
 # Serve `/metrics` and `/celery`.
 # c.CondaStoreServer.enable_metrics = True
 
+# Seconds after which a connection ends that sends no whole request.
+# c.CondaStoreServer.keep_alive_timeout = 5.0
+
 # Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.
 # c.CondaStoreServer.log_level = 20
+
+# Connections at once; others wait until one of them ends. The limit of open files (`ulimit -n`),
+# less some for builds, counts as well.
+# c.CondaStoreServer.max_connections = 16384
 
 # Rows of a page of a list.
 # c.CondaStoreServer.max_page_size = 100
@@ -45,6 +52,9 @@ c = get_config()
 
 # Print the admin token at start.
 # c.CondaStoreServer.print_token = True
+
+# Seconds that a request's body may pause while it comes; then it is refused (408).
+# c.CondaStoreServer.read_timeout = 60.0
 
 # Values for the templates of the pages: `banner` is shown above the login form.
 # c.CondaStoreServer.template_vars = {}
@@ -59,10 +69,14 @@ c = get_config()
 #-------------------------------------------------------------------------------------------------
 # CondaStore: Where things are kept, and how environments are solved and built.
 
+# Compression of archives: `tar.gz`, which every tool reads, or `tar.zst`, which is smaller and
+# sooner unpacked.
+# c.CondaStore.archive_format = 'tar.gz'
+
 # Artifacts that are made of every build: `LOCKFILE`, `YAML`, `CONDA_PACK` (an archive),
 # `CONSTRUCTOR_INSTALLER`, `DOCKER_MANIFEST` (an image). The others are made when somebody asks
 # for them.
-# c.CondaStore.build_artifacts = ['LOCKFILE', 'YAML']
+# c.CondaStore.build_artifacts = ['LOCKFILE', 'YAML', 'CONDA_PACK']
 
 # Artifacts that stay when a build is deleted.
 # c.CondaStore.build_artifacts_kept_on_deletion = ['LOGS', 'LOCKFILE', 'YAML']
@@ -104,21 +118,20 @@ c = get_config()
 # Dependencies that are added to specifications that lack them.
 # c.CondaStore.conda_included_packages = []
 
-# Channels whose packages can be searched; nothing uses it yet.
+# Channels whose packages can be searched: names or URLs.
 # c.CondaStore.conda_indexed_channels = ['main', 'conda-forge', 'https://repo.anaconda.com/pkgs/main']
 
 # Seconds that one solve may take.
 # c.CondaStore.conda_max_solve_time = 300
 
-# Platforms of which channels are indexed; nothing uses it yet. Default: the server's own and
-# `noarch`.
+# Platforms of which channels are indexed, besides `noarch`. Default: the server's own.
 # c.CondaStore.conda_platforms = ...
 
 # Package names that every specification must contain.
 # c.CondaStore.conda_required_packages = []
 
-# Platforms that a lockfile covers. Default: the server's own.
-# c.CondaStore.conda_solve_platforms = ...
+# Platforms that a lockfile covers besides the server's own.
+# c.CondaStore.conda_solve_platforms = []
 
 # Directory of the database, logs, artifacts and the secret. Default: the user's data directory
 # for `condastore`, such as `~/.local/share/condastore`.
@@ -155,6 +168,10 @@ c = get_config()
 
 # Seconds that a build may take, from its start to its end.
 # c.CondaStore.max_build_time = 14400
+
+# Bytes of packed packages that are kept for the archives to come; those that were not used for
+# longest go first.
+# c.CondaStore.max_fragments_bytes = 8589934592
 
 # Bytes of a posted lockfile's text.
 # c.CondaStore.max_lockfile_bytes = 16777216
@@ -231,6 +248,9 @@ c = get_config()
 # Seconds that running builds get to finish after SIGTERM; then they go back to the queue and
 # start again with the next daemon.
 # c.CondaStoreWorker.drain_timeout = 30.0
+
+# Seconds between looks for news in the indexed channels; 0 never looks.
+# c.CondaStoreWorker.index_interval = 900.0
 
 # Times that a task is started when the daemon dies under it.
 # c.CondaStoreWorker.max_attempts = 3

@@ -14,8 +14,11 @@ BENCHMARKS = (
     "disk",
     "image",
     "memory",
+    "archive",
     "log_latency",
     "api",
+    "index",
+    "connections",
 )
 
 

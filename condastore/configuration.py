@@ -111,13 +111,13 @@ class CondaStore(LoggingConfigurable):
 
     conda_solve_platforms = List(
         Unicode(),
-        help="Platforms that a lockfile covers. Default: the server's own.",
+        help="Platforms that a lockfile covers besides the server's own.",
     ).tag(config=True)
 
     conda_platforms = List(
         Unicode(),
-        help="""Platforms of which channels are indexed; nothing uses it yet. Default: the server's
-        own and `noarch`.""",
+        help="""Platforms of which channels are indexed, besides `noarch`. Default: the server's
+        own.""",
     ).tag(config=True)
 
     conda_channel_alias = Unicode(
@@ -135,7 +135,7 @@ class CondaStore(LoggingConfigurable):
     conda_indexed_channels = List(
         Unicode(),
         ["main", "conda-forge", "https://repo.anaconda.com/pkgs/main"],
-        help="Channels whose packages can be searched; nothing uses it yet.",
+        help="Channels whose packages can be searched: names or URLs.",
     ).tag(config=True)
 
     conda_default_packages = List(
@@ -224,10 +224,23 @@ class CondaStore(LoggingConfigurable):
 
     build_artifacts = List(
         Unicode(),
-        ["LOCKFILE", "YAML"],
+        ["LOCKFILE", "YAML", "CONDA_PACK"],
         help="""Artifacts that are made of every build: `LOCKFILE`, `YAML`, `CONDA_PACK` (an
         archive), `CONSTRUCTOR_INSTALLER`, `DOCKER_MANIFEST` (an image). The others are made when
         somebody asks for them.""",
+    ).tag(config=True)
+
+    archive_format = Enum(
+        ["tar.gz", "tar.zst"],
+        "tar.gz",
+        help="""Compression of archives: `tar.gz`, which every tool reads, or `tar.zst`, which is
+        smaller and sooner unpacked.""",
+    ).tag(config=True)
+
+    max_fragments_bytes = Integer(
+        8 * GIB,
+        help="""Bytes of packed packages that are kept for the archives to come; those that were
+        not used for longest go first.""",
     ).tag(config=True)
 
     build_artifacts_kept_on_deletion = List(
@@ -369,6 +382,12 @@ class CondaStoreWorker(LoggingConfigurable):
 
     max_solver_memory = Integer(
         GIB, help="Resident bytes above which a solver process is replaced after its solve."
+    ).tag(config=True)
+
+    index_interval = Float(
+        900.0,
+        min=0,
+        help="""Seconds between looks for news in the indexed channels; 0 never looks.""",
     ).tag(config=True)
 
     max_solver_uses = Integer(200, help="Solves after which a solver process is replaced.").tag(

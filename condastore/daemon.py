@@ -15,9 +15,8 @@ from typing import Any, cast
 
 import traitlets
 from hypercorn.asyncio import serve
-from hypercorn.config import Config as HypercornConfig
 from starlette.applications import Starlette
-from traitlets import Bool, Dict, Integer, List, Tuple, Type, Unicode, validate
+from traitlets import Bool, Dict, Float, Integer, List, Tuple, Type, Unicode, validate
 from traitlets.config import Application, Config, Configurable, catch_config_error
 
 from condastore import __version__
@@ -51,9 +50,12 @@ from condastore.database import Database
 from condastore.errors import ConfigurationError, InvalidInput
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
+from condastore.http.listener import Listener, ServerConfig
 from condastore.http.security import LOOPBACK_HOSTS
+from condastore.indexer import Indexer
 from condastore.locks import DirectoryLock
 from condastore.metrics import Metrics
+from condastore.package_index import PackageIndex
 from condastore.pool import Pool, Work
 from condastore.prefixes import Store
 from condastore.recovery import recover
@@ -64,7 +66,6 @@ from condastore.streams import LogHub
 from condastore.tasks import TaskQueue
 
 HTTP_GRACE_S = 3.0
-BACKLOG = 128
 LOGINS: list[type[Configurable]] = [Authentication, TokenAuthentication, DummyAuthentication]
 
 
@@ -128,6 +129,25 @@ class CondaStoreServer(Application):
     max_page_size = Integer(100, min=1, max=10_000, help="Rows of a page of a list.").tag(
         config=True
     )
+
+    max_connections = Integer(
+        16_384,
+        min=1,
+        help="""Connections at once; others wait until one of them ends. The limit of open files
+        (`ulimit -n`), less some for builds, counts as well.""",
+    ).tag(config=True)
+
+    keep_alive_timeout = Float(
+        5.0,
+        min=0.1,
+        help="Seconds after which a connection ends that sends no whole request.",
+    ).tag(config=True)
+
+    read_timeout = Float(
+        60.0,
+        min=0.1,
+        help="Seconds that a request's body may pause while it comes; then it is refused (408).",
+    ).tag(config=True)
 
     enable_metrics = Bool(True, help="Serve `/metrics` and `/celery`.").tag(config=True)
 
@@ -253,6 +273,11 @@ class Daemon:
             },
         )
         solves = Solves(self._config, database, self._store, solvers)
+        index = PackageIndex(self._data / "index" / "packages.sqlite")
+        stack.callback(index.close)
+        indexer = Indexer(
+            self._config, defaults, database, self._store, index, self._worker.index_interval
+        )
         return Parts(
             self._config,
             defaults,
@@ -266,6 +291,8 @@ class Daemon:
             making,
             metrics,
             hooks,
+            index,
+            indexer,
         )
 
     def _hooks(self) -> Hooks:
@@ -316,6 +343,7 @@ class Daemon:
             session_secret=derived(secret, "session"),
             allowed_hosts=hosts,
             max_page_size=app.max_page_size,
+            read_timeout=app.read_timeout,
             template_vars=app.template_vars,
             additional_routes=app.additional_routes,
             ui_directory=Path(app.ui_directory) if app.ui_directory else None,
@@ -324,7 +352,7 @@ class Daemon:
             cors_allow_origin_regex=app.cors_allow_origin_regex,
         )
 
-    async def _serve(self, parts: Parts, listener: socket.socket, web: Starlette) -> None:
+    async def _serve(self, parts: Parts, listener: Listener, web: Starlette) -> None:
         """Runs the HTTP server and the pool in one task group until a signal comes."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_pool(parts.pool), name="pool")
@@ -336,8 +364,10 @@ class Daemon:
             )
             lag = group.create_task(parts.metrics.watch_loop(), name="event loop lag")
             watching = group.create_task(self._watch(parts), name="watch paths")
+            indexing = group.create_task(parts.indexer.run(), name="package index")
             await self._stopping.wait()
             lag.cancel()
+            indexing.cancel()
             watching.cancel()
             logging.getLogger(__name__).info(
                 "stopping; %d running builds have %g s to finish",
@@ -366,15 +396,16 @@ class Daemon:
         self._store.make()
         (self._data / "logs").mkdir(exist_ok=True)
 
-    def _listen(self) -> socket.socket:
+    def _listen(self) -> Listener:
         """Takes the port before the recovery begins; requests wait in it until it is over."""
         address, port = self._app.address, self._app.port
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener = Listener(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))
-            listener.listen(BACKLOG)
+            listener.listen()
+            listener.limit(self._app.max_connections)
         except OSError as error:
             listener.close()
             raise ConfigurationError(
@@ -383,10 +414,9 @@ class Daemon:
             ) from error
         return listener
 
-    def _hypercorn(self, listener: socket.socket) -> HypercornConfig:
-        config = HypercornConfig()
-        # It closes what it listens to.
-        config.bind = [f"fd://{listener.detach()}"]
+    def _hypercorn(self, listener: Listener) -> ServerConfig:
+        config = ServerConfig(listener)
+        config.keep_alive_timeout = self._app.keep_alive_timeout
         config.graceful_timeout = HTTP_GRACE_S
         config.shutdown_timeout = HTTP_GRACE_S
         config.errorlog = logging.getLogger("hypercorn.error")
@@ -414,7 +444,7 @@ class Daemon:
             os._exit(130)
         self._stopping.set()
 
-    def _announce(self, listener: socket.socket, token: AdminToken) -> None:
+    def _announce(self, listener: Listener, token: AdminToken) -> None:
         host, port = listener.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         url = f"http://{host}:{port}{self._app.url_prefix.rstrip('/')}"

@@ -5,6 +5,7 @@ CondaStoreError                    500
 │   └── InvalidSpecification       400  an environment.yaml or lockfile that can't be used
 ├── Unauthorized                   403  no permission, or not there
 ├── NotFound                       404
+├── TooSlow                        408  a body that does not come
 ├── Conflict                       409
 ├── TooLarge                       413
 ├── Unprocessable                  422  a path, query or body that can't be parsed
@@ -45,6 +46,12 @@ class NotFound(CondaStoreError):
     """What was named does not exist."""
 
     status = 404
+
+
+class TooSlow(CondaStoreError):
+    """A body that does not come."""
+
+    status = 408
 
 
 class Conflict(CondaStoreError):

@@ -11,20 +11,19 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
-from condastore import layers, lockfile
+from condastore import layers
 from condastore.build_rows import find_build, key_of, log_key
 from condastore.builders.archives import packable_prefix
 from condastore.builds import ArtifactType
 from condastore.configuration import server_platform
 from condastore.database import Database
-from condastore.lockfile import Lockfile
+from condastore.lockfiles.conda_lock import Lockfile, from_json_text
+from condastore.lockfiles.records import Record, locked_for
 from condastore.manifests import platform_of
 from condastore.oci import canonical
 from condastore.specification import CondaSpecification, from_stored
 from condastore.storage import Storage
 from condastore.tables import Build, CondaPackage, CondaPackageBuild, build_packages
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ async def _lockfile(storage: Storage, build: Build) -> tuple[Lockfile | None, st
                 data = b"".join([piece async for piece in storage.read(artifact.key)])
             except FileNotFoundError:
                 break
-            return await asyncio.to_thread(lockfile.parse, data.decode()), artifact.key
+            return await asyncio.to_thread(from_json_text, data), artifact.key
     return None, None
 
 
@@ -122,7 +121,7 @@ def _by_platform(
     pip: dict[str, list[Record]] = {}
     for platform in [here, *named]:
         if platform_of(platform) is not None:
-            found = lockfile.locked_for(locked, platform)
+            found = locked_for(locked, platform)
             packages[platform] = sorted(found.records, key=lambda record: str(record["name"]))
             if found.pip:
                 pip[platform] = sorted(found.pip, key=lambda record: str(record["name"]))

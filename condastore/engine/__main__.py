@@ -64,6 +64,10 @@ def _role(name: str) -> Role:
         from condastore.engine import pack
 
         return {"archive": pack.archive, "installer": pack.installer}[name]
+    if name == "index":
+        from condastore.engine.index.job import index
+
+        return index
     if name in ("base", "image", "inventory"):
         from condastore.engine.image import roles
 

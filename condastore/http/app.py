@@ -7,7 +7,6 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
@@ -22,6 +21,7 @@ from condastore.http import (
     logs,
     making,
     namespaces,
+    packages,
     settings,
     shapes,
     specifications,
@@ -31,7 +31,7 @@ from condastore.http.docs import ApiDocs
 from condastore.http.metrics import Latencies, MetricsPages
 from condastore.http.operations import Plain, Resource
 from condastore.http.problems import HANDLERS
-from condastore.http.security import CrossSiteGuard, HostGuard, SecurityHeaders
+from condastore.http.security import Cors, CrossSiteGuard, HostGuard, SecurityHeaders
 from condastore.http.unread import UnreadBodies
 from condastore.http.web_ui import WebUI
 from condastore.http.wire import Wire
@@ -99,6 +99,8 @@ API: list[BaseRoute] = [
     Resource(f"{BUILD}/docker/", GET=builds.docker),
     Resource(f"{BUILD}/artifacts/", GET=making.list_),
     Resource(f"{BUILD}/artifacts/{{artifact}}/", POST=making.make, DELETE=making.remove),
+    Resource("/channel/", GET=packages.channels),
+    Resource("/package/", GET=packages.list_),
     Resource("/setting/", GET=settings.get, PUT=settings.update),
     Resource("/setting/{namespace}/", GET=settings.get, PUT=settings.update),
     Resource("/setting/{namespace}/{environment}/", GET=settings.get, PUT=settings.update),
@@ -116,6 +118,8 @@ class WebOptions:
     allowed_hosts: list[str] | None
     """Names that requests may be for; None for any."""
     max_page_size: int
+    read_timeout: float
+    """Seconds that a body may pause while it comes."""
     template_vars: dict[str, Any]
     additional_routes: list[tuple[str, str, Callable[[Request], Any]]]
     enable_metrics: bool
@@ -174,8 +178,8 @@ def _middleware(
         Middleware(UnreadBodies),
         Middleware(HostGuard, allowed_hosts=options.allowed_hosts),
         Middleware(SecurityHeaders),
-        Middleware(CORSMiddleware, **everything),
+        Middleware(Cors, **everything),
         Middleware(CrossSiteGuard, cookie_name=authentication.cookie_name),
-        Middleware(Wire),
+        Middleware(Wire, read_timeout=options.read_timeout),
         Middleware(Latencies, metrics=parts.metrics),
     ]

@@ -21,6 +21,7 @@ _ERRORS = {
     "400": ("What was sent breaks a rule", Problem),
     "403": ("The caller lacks a permission", Problem),
     "404": ("What was named does not exist", Problem | NoRoute),
+    "408": ("The body does not come", Problem),
     "409": ("The request contradicts the state of what it names", Problem),
     "413": ("The body is too large", Problem),
     "422": ("A path, query or body that can't be read", Invalid),
@@ -117,8 +118,10 @@ def _query_parameters(operation: Operation, schema_of: Mapping[str, Json]) -> li
 
 def _responses(operation: Operation, schema_of: Mapping[str, Json]) -> Json:
     if operation.returns is Response:
-        is_json = operation.media_type == "application/json"
-        content: Json = {operation.media_type: {"schema": {"type": "object"}} if is_json else {}}
+        content: Json = {
+            kind: {"schema": {"type": "object"}} if kind == "application/json" else {}
+            for kind in operation.media_types
+        }
     else:
         content = {"application/json": {"schema": schema_of[repr(operation.returns)]}}
     found: Json = {"200": {"description": "Done", "content": content}}

@@ -336,6 +336,7 @@ async def settle_canceled(parts: Parts, canceled: Canceled) -> None:
         parts.pool.stop(task_id, Stop.CANCELED)
     for build in canceled.waiting:
         key = log_key(build)
+        parts.metrics.build_ended(BuildStatus.CANCELED)
         parts.logs.open(build.id, key).append(cancel_marker(build.id) + "\n", always=True)
         await parts.logs.end(build.id, key, BuildStatus.CANCELED)
 

@@ -13,7 +13,17 @@ from condastore.http.operations import Resource
 from tests.acceptance.harness import Daemon
 
 # Whoever asks may be anybody.
-OPEN = {"/", "/health/", "/permission/", "/usage/", "/namespace/", "/environment/", "/build/"}
+OPEN = {
+    "/",
+    "/health/",
+    "/permission/",
+    "/usage/",
+    "/namespace/",
+    "/environment/",
+    "/build/",
+    "/channel/",
+    "/package/",
+}
 # About the caller alone.
 OWN = {"/token/", "/token/{token_id}/"}
 
