@@ -11,7 +11,6 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,19 @@ from condastore.build_rows import add_artifact, find_build
 from condastore.builders.blobs import BlobKeeper
 from condastore.builders.image_bases import Base, Bases
 from condastore.builders.image_contents import Contents, contents_of
+from condastore.builders.image_platforms import HOST, PlatformImage, Platforms
 from condastore.builders.image_referrers import Attachment, inventories, records_of
-from condastore.builders.image_settings import image_settings, settings_of
-from condastore.builders.jobs import FETCHES_AT_ONCE
+from condastore.builders.image_settings import settings_of
 from condastore.builders.making import Listener, Making
 from condastore.builders.popularity import popularity
-from condastore.builders.process import Child, Event, engine
+from condastore.builders.process import Child, engine
 from condastore.builds import ArtifactType
 from condastore.configuration import CondaStore, Images, server_platform
 from condastore.database import Database
 from condastore.errors import BuildError, NotFound
 from condastore.faults import fault
 from condastore.image_rows import add_manifest, find_image, keep_blob, record_image, sizes_of
-from condastore.layers import Weight, Writing, arranged, layer_key, package_hash, python_key
-from condastore.manifests import EMPTY_BLOB, LayerBlob, image_config, image_index, image_manifest
+from condastore.manifests import EMPTY_BLOB, image_index
 from condastore.oci import digest_of
 from condastore.pool import GiveUp, Retry, Run, Stop
 from condastore.prefixes import Store
@@ -42,20 +40,6 @@ from condastore.storage import Storage
 from condastore.tasks import Claim
 
 KIND = "image"
-HOST = "host"
-# The environment's and the libraries' layers come on top, and a Dockerfile may add its own.
-MOST_LAYERS = 112
-
-
-@dataclass(frozen=True)
-class _Platform:
-    """The image of one platform: its manifest, its configuration, and what it is made of."""
-
-    manifest: bytes
-    config: bytes
-    layers: list[LayerBlob]
-    reused: set[str]
-    """The digests of those that are recorded already."""
 
 
 class ImageMaker:
@@ -125,10 +109,18 @@ class ImageMaker:
             ready = ("--role", KIND, "--memory", memory)
             async with engine(self._store.scratch, *ready) as child:
                 bases = await self._find_bases(child, contents, directory, listener)
+                platforms = Platforms(
+                    self._config,
+                    self._images,
+                    self._store,
+                    self._keeper,
+                    directory,
+                    listener,
+                    await popularity(self._database),
+                    self._left_out(contents),
+                )
                 made = {
-                    platform: await self._make_platform(
-                        child, contents, platform, base, directory, listener
-                    )
+                    platform: await platforms.make(child, contents, platform, base)
                     for platform, base in bases.items()
                 }
                 attached = await inventories(child, contents, self._store, directory, listener)
@@ -147,99 +139,11 @@ class ImageMaker:
             bases[platform] = base or await self._bases.find(child, platform, directory, listener)
         return bases
 
-    async def _make_platform(
-        self,
-        child: Child,
-        contents: Contents,
-        platform: str,
-        base: Base,
-        directory: Path,
-        listener: Listener,
-    ) -> _Platform:
-        """Makes what is missing of one platform's image."""
-        records = contents.packages[platform]
-        weights = await self._weights(contents)
-        arrangement = arranged(records, weights, self._budget(base))
-        compiles = _same_python(contents, platform)
-        python = python_key(records, bytecode=compiles)
-        writing = Writing(self._images.prefix, self._images.compression, self._images.level)
-        keys = [
-            layer_key([records[index] for index in layer], python, writing) for layer in arrangement
-        ]
-        known = await self._keeper.known_layers(keys)
-
-        async def listen(event: Event) -> None:
-            if event["t"] == "layer":
-                known[event["key"]] = await self._keeper.keep_layer(event["key"], event, directory)
-            else:
-                await listener(event)
-
-        job = {
-            **self._job(contents, platform, base, compiles, directory),
-            "layers": [
-                {"key": key, "packages": layer, "known": key in known}
-                for key, layer in zip(keys, arrangement, strict=True)
-            ],
-        }
-        result = await child.do(job, listen)
-        fault("image.layers_made")
-        last = [part for part in (result["libraries"], result["environment"]) if part]
-        layers = [
-            *base.layers,
-            *(known[key] for key in keys),
-            *[await self._keeper.keep_file(part, directory) for part in last],
-        ]
-        names = [
-            *([base.name] * len(base.layers)),
-            *(_named([records[index] for index in layer]) for layer in arrangement),
-            *(["libraries of the host"] if result["libraries"] else []),
-            "environment",
-        ]
-        named = [
-            LayerBlob(layer.digest, layer.size, layer.media_type, layer.diff_id, name)
-            for layer, name in zip(layers, names, strict=True)
-        ]
-        facts = {**result, "bytecode": compiles or python is None}
-        facts["left_out"] = self._left_out(contents)
-        settings = image_settings(self._images, contents, base, facts)
-        config = image_config(platform, named, settings, base.config)
-        reused = {layer.digest for layer in (*base.layers, *known.values())}
-        return _Platform(image_manifest(config, named), config, named, reused)
-
-    def _job(
-        self, contents: Contents, platform: str, base: Base, compiles: bool, directory: Path
-    ) -> dict[str, Any]:
-        pip = contents.pip.get(platform)
-        prefix = str(contents.prefix)
-        return {
-            "v": 1,
-            "job": "image",
-            "packages_dir": str(self._store.packages),
-            "blobs_dir": str(directory),
-            "prefix": self._images.prefix,
-            "records": contents.packages[platform],
-            "codec": self._images.compression,
-            "level": self._images.level,
-            "python_prefix": prefix if compiles else None,
-            "pip": {"prefix": prefix, "names": [record["name"] for record in pip]} if pip else None,
-            "variables": contents.variables,
-            "host_libraries": self._images.base == HOST and self._images.host_libraries,
-            "glibc": base.glibc,
-            "fetch_concurrency": FETCHES_AT_ONCE,
-            "credentials": self._config.channel_credentials,
-            "limits": {
-                "package_bytes": self._config.max_package_bytes,
-                "package_files": self._config.max_package_files,
-                "memory_bytes": self._config.max_build_memory,
-                "disk_free_bytes": self._config.min_free_bytes,
-            },
-        }
-
     async def _publish(
         self,
         contents: Contents,
         bases: Mapping[str, Base],
-        made: Mapping[str, _Platform],
+        made: Mapping[str, PlatformImage],
         attached: Sequence[Attachment],
     ) -> str:
         """Stores the documents of an image, and makes it visible."""
@@ -263,7 +167,7 @@ class ImageMaker:
         fault("image.recorded")
         return digests[-1]
 
-    async def _keep_layers(self, session: AsyncSession, made: Mapping[str, _Platform]) -> None:
+    async def _keep_layers(self, session: AsyncSession, made: Mapping[str, PlatformImage]) -> None:
         recorded = await sizes_of(session, {d for each in made.values() for d in each.reused})
         for each in made.values():
             if each.reused - recorded.keys():
@@ -305,33 +209,3 @@ class ImageMaker:
             "bases": {platform: base.key for platform, base in bases.items()},
         }
         return contents.image_key(settings)
-
-    def _budget(self, base: Base) -> int:
-        return max(2, min(self._images.layer_budget, MOST_LAYERS - len(base.layers)))
-
-    async def _weights(self, contents: Contents) -> dict[str, Weight]:
-        builds = await popularity(self._database)
-        records = contents.packages[server_platform()]
-        return {
-            record["name"]: Weight(
-                builds.get(package_hash(record), 0), contents.sizes.get(record["name"], 0)
-            )
-            for record in records
-        }
-
-
-def _same_python(contents: Contents, platform: str) -> bool:
-    """Whether the server's Python makes the byte code of a platform's."""
-    wanted = python_key(contents.packages[platform], bytecode=True)
-    return wanted is not None and wanted[0] == _minor(contents)
-
-
-def _minor(contents: Contents) -> str | None:
-    found = python_key(contents.packages[server_platform()], bytecode=True)
-    return None if found is None else str(found[0])
-
-
-def _named(records: list[dict[str, Any]]) -> str:
-    if len(records) == 1:
-        return f"{records[0]['name']} {records[0]['version']}"
-    return f"{len(records)} packages"

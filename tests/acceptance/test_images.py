@@ -1,5 +1,6 @@
 """Container images: the same for the same packages, made once, and runnable elsewhere."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.acceptance.images import (
     wait_for_image,
 )
 from tests.acceptance.test_crash import POINTS, dies, stopped
+from tests.engine.images import tar_of, write_layout
 
 OF_IMAGES = [point for point in POINTS if point.startswith("image.")]
 WHAT = "import sys, yaml, flask; print(yaml.__with_libyaml__, flask.__cached__, sys.prefix)"
@@ -125,6 +127,27 @@ def test_an_image_that_can_not_be_made_says_why(tmp_path: Path, tiny: str) -> No
         eventually(lambda: artifact(daemon, build_id)["state"] == "FAILED")
         assert "/nowhere/base.tar" in artifact(daemon, build_id)["error"]
         assert_becomes_clean(daemon)
+
+
+def test_a_lockfile_for_several_platforms_is_an_image_for_each(tmp_path: Path, tiny: str) -> None:
+    layer = tar_of(base=b"base")
+    for architecture in ("amd64", "arm64"):
+        write_layout(tmp_path / "base", [layer], architecture)
+    options = [
+        f"--Images.base={tmp_path}/base",
+        *(f"--CondaStore.conda_solve_platforms={each}" for each in ("linux-64", "linux-aarch64")),
+        "--CondaStore.conda_solve_platforms=osx-arm64",
+    ]
+    with running(tmp_path / "data", *options) as daemon:
+        digest = image(daemon, built(daemon, tiny, "harmless", "harmless"))
+        [(body,)] = daemon.query(f"SELECT body FROM manifest WHERE digest = '{digest}'")
+        entries = json.loads(body)["manifests"]
+        assert [entry["platform"]["architecture"] for entry in entries] == ["amd64", "arm64"]
+        first, second = (layers(daemon, entry["digest"]) for entry in entries)
+        # The configurations differ; the base's layer, the package and what is last don't.
+        assert len(set(first) & set(second)) == 3
+        assert len(first) == 4
+        assert_every_blob_is_stored(daemon)
 
 
 @pytest.mark.parametrize("point", OF_IMAGES)

@@ -128,10 +128,21 @@ def find_base(place: Place, reference: str, **changes: Any) -> Outcome:
     return run({**job, **changes})
 
 
+def tar_of(**files: bytes) -> bytes:
+    """A tar of some files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
 def write_layout(folder: Path, layers: list[bytes], architecture: str = "amd64") -> str:
-    """Writes an OCI layout of one image, and returns the digest of its manifest."""
+    """Adds an image to an OCI layout, and returns the digest of its manifest."""
     blobs = folder / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
+    blobs.mkdir(parents=True, exist_ok=True)
 
     def store(data: bytes) -> dict[str, Any]:
         digest = hashlib.sha256(data).hexdigest()
@@ -162,7 +173,9 @@ def write_layout(folder: Path, layers: list[bytes], architecture: str = "amd64")
     }
     entry = {"mediaType": manifest["mediaType"], **store(json.dumps(manifest).encode())}
     platform = {"architecture": architecture, "os": "linux"}
-    index = {"schemaVersion": 2, "manifests": [{**entry, "platform": platform}]}
-    (folder / "index.json").write_text(json.dumps(index))
+    path = folder / "index.json"
+    others = json.loads(path.read_bytes())["manifests"] if path.exists() else []
+    entries = [*others, {**entry, "platform": platform}]
+    path.write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     return str(entry["digest"])

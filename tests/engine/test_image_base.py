@@ -19,19 +19,9 @@ import pytest
 
 from condastore.engine.image.libraries import interpreter, needed_libraries
 from tests.engine.conftest import Outcome, Place
-from tests.engine.images import find_base, unpacked, write_layout
+from tests.engine.images import find_base, tar_of, unpacked, write_layout
 
 TOKEN = "Bearer given-to-whoever-asks"
-
-
-def tar_of(**files: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 LAYERS = [tar_of(first=b"1"), tar_of(second=b"2" * 1000)]

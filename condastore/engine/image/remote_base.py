@@ -1,6 +1,5 @@
 """A base that is in a registry, fetched once: its own small client of the pull protocol."""
 
-import base64
 import hashlib
 import json
 import re
@@ -13,6 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
+from condastore.engine.credentials import opened
 from condastore.engine.events import EngineError, Kind
 from condastore.engine.image.base_images import (
     MANIFEST_BYTES,
@@ -78,7 +78,7 @@ class _Registry:
         # As container engines do: only this machine's own registries may go without encryption.
         scheme = "http" if host.partition(":")[0] in _LOOPBACK else "https"
         self._url = f"{scheme}://{host}/v2/{name}"
-        self._secret = _authorization(f"{scheme}://{host}/", credentials)
+        self._secret = opened(f"{scheme}://{host}", credentials)[1]
         self._token = self._secret
 
     def manifest(self, reference: str) -> tuple[Any, str]:
@@ -146,15 +146,3 @@ class _Registry:
             raise EngineError("auth", reason) from None
         except (OSError, ValueError, KeyError) as error:
             raise EngineError("network", f"{self._url}: the login failed: {error}") from None
-
-
-def _authorization(url: str, credentials: Sequence[Credential]) -> str | None:
-    for credential in credentials:
-        if not url.startswith(credential["url"].rstrip("/") + "/"):
-            continue
-        if "bearer" in credential:
-            return f"Bearer {credential['bearer']}"
-        if "username" in credential:
-            pair = f"{credential['username']}:{credential.get('password', '')}"
-            return f"Basic {base64.b64encode(pair.encode()).decode()}"
-    return None
