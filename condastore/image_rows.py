@@ -11,9 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from condastore.oci import digest_of, references
 from condastore.tables import (
     Blob,
+    Build,
+    Environment,
     Image,
     Layer,
     Manifest,
+    Namespace,
     manifest_blobs,
     manifest_children,
     utcnow,
@@ -98,6 +101,27 @@ async def record_image(
     image.docker_digest = None
     await session.flush()
     return image
+
+
+async def namespaces_with(session: AsyncSession, digest: str) -> set[str]:
+    """Returns the namespaces whose builds have an image."""
+    query = (
+        select(Namespace.name)
+        .join(Environment, Environment.namespace_id == Namespace.id)
+        .join(Build, Build.environment_id == Environment.id)
+        .join(Image, Image.build_id == Build.id)
+        .where(Image.manifest_digest == digest)
+    )
+    return set(await session.scalars(query))
+
+
+async def detach(session: AsyncSession, subject: str, artifact_types: Collection[str]) -> None:
+    """Removes what is attached to a manifest, of some types."""
+    await session.execute(
+        delete(Manifest).where(
+            Manifest.subject == subject, Manifest.artifact_type.in_(artifact_types)
+        )
+    )
 
 
 async def forget_image(session: AsyncSession, build_id: int) -> None:

@@ -1,7 +1,8 @@
 """What is attached to an image: bills of materials, the lockfile and the log of its build.
 
 Clients find them as the image's referrers. Each is a manifest of its own, with the image as its
-subject; that of a build is marked with it, since builds of other namespaces may share the image.
+subject. What is of one build is marked with it, and is removed as soon as a build of another
+namespace has the same image.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ CYCLONEDX = "application/vnd.cyclonedx+json"
 SPDX = "application/spdx+json"
 LOCKFILE = "application/vnd.condastore.lockfile.v1+json"
 LOG = "application/vnd.condastore.log.v1"
+OF_ONE_BUILD = (LOCKFILE, LOG)
 BUILD = "org.condastore.build"
 # A log is attached for who wants to see how an image came to be; its end says that best.
 LOG_BYTES = 4 * 1024 * 1024

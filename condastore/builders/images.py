@@ -21,7 +21,12 @@ from condastore.builders.blobs import BlobKeeper
 from condastore.builders.image_bases import Base, Bases
 from condastore.builders.image_contents import Contents, contents_of
 from condastore.builders.image_platforms import HOST, PlatformImage, Platforms
-from condastore.builders.image_referrers import Attachment, inventories, records_of
+from condastore.builders.image_referrers import (
+    OF_ONE_BUILD,
+    Attachment,
+    inventories,
+    records_of,
+)
 from condastore.builders.image_settings import settings_of
 from condastore.builders.making import Listener, Making
 from condastore.builders.popularity import popularity
@@ -31,7 +36,15 @@ from condastore.configuration import CondaStore, Images, server_platform
 from condastore.database import Database
 from condastore.errors import BuildError, NotFound
 from condastore.faults import fault
-from condastore.image_rows import add_manifest, find_image, keep_blob, record_image, sizes_of
+from condastore.image_rows import (
+    add_manifest,
+    detach,
+    find_image,
+    keep_blob,
+    namespaces_with,
+    record_image,
+    sizes_of,
+)
 from condastore.manifests import EMPTY_BLOB, image_index
 from condastore.oci import digest_of
 from condastore.pool import GiveUp, Retry, Run, Stop
@@ -186,6 +199,9 @@ class ImageMaker:
                 session, build.id, key=key, lock_hash=contents.lock_hash, manifest_digest=digest
             )
             add_artifact(build, ArtifactType.DOCKER_MANIFEST, digest)
+            # Whoever may read an image may read what is attached to it.
+            if len(await namespaces_with(session, digest)) > 1:
+                await detach(session, digest, OF_ONE_BUILD)
 
     # What it depends on
 

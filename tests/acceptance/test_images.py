@@ -37,12 +37,17 @@ def built(daemon: Daemon, channel: str, name: str, *dependencies: Any, **fields:
     return build_id
 
 
+def attached(daemon: Daemon, digest: str) -> list[str]:
+    """The types of what is attached to an image."""
+    kinds = daemon.query(f"SELECT artifact_type FROM manifest WHERE subject = '{digest}'")
+    return sorted(kind for (kind,) in kinds)
+
+
 def test_images_share_layers_and_run(tmp_path: Path, channel: str) -> None:
     with running(tmp_path / "data") as daemon:
         first = built(daemon, channel, "first", "python 3.11.*", "flask", "pyyaml")
         digest = image(daemon, first)
-        kinds = daemon.query(f"SELECT artifact_type FROM manifest WHERE subject = '{digest}'")
-        assert sorted(kind for (kind,) in kinds) == [
+        assert attached(daemon, digest) == [
             "application/spdx+json",
             "application/vnd.condastore.lockfile.v1+json",
             "application/vnd.condastore.log.v1",
@@ -127,6 +132,20 @@ def test_an_image_that_can_not_be_made_says_why(tmp_path: Path, tiny: str) -> No
         eventually(lambda: artifact(daemon, build_id)["state"] == "FAILED")
         assert "/nowhere/base.tar" in artifact(daemon, build_id)["error"]
         assert_becomes_clean(daemon)
+
+
+def test_the_log_of_a_build_is_not_for_other_namespaces(tmp_path: Path, tiny: str) -> None:
+    with running(tmp_path / "data") as daemon:
+        digest = image(daemon, built(daemon, tiny, "one", "harmless"))
+        assert len(attached(daemon, digest)) == 4
+        daemon.request("POST", "/namespace/other/")
+        other = daemon.submit(specification(tiny, "two", "harmless"), namespace="other")
+        daemon.completed(other)
+        assert image(daemon, other) == digest
+        assert attached(daemon, digest) == [
+            "application/spdx+json",
+            "application/vnd.cyclonedx+json",
+        ]
 
 
 def test_a_lockfile_for_several_platforms_is_an_image_for_each(tmp_path: Path, tiny: str) -> None:
