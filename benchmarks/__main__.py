@@ -12,6 +12,7 @@ BENCHMARKS = (
     "build_cold",
     "build_parallel",
     "disk",
+    "image",
     "memory",
     "archive",
     "log_latency",
