@@ -32,6 +32,8 @@ from condastore.auth import (
     keep_secret,
 )
 from condastore.builders.archives import Archiver
+from condastore.builders.collection import KIND as COLLECT
+from condastore.builders.collection import Collector, collect_regularly
 from condastore.builders.images import ImageMaker
 from condastore.builders.links import Links
 from condastore.builders.making import Making
@@ -43,6 +45,7 @@ from condastore.configuration import (
     AuthenticationBackend,
     CondaStore,
     CondaStoreWorker,
+    ContainerRegistry,
     Images,
     RBACAuthorizationBackend,
 )
@@ -82,6 +85,7 @@ class CondaStoreServer(Application):
         Images,
         AuthenticationBackend,
         RBACAuthorizationBackend,
+        ContainerRegistry,
         *LOGINS,
         LocalStorage,
     ]
@@ -151,6 +155,19 @@ class CondaStoreServer(Application):
 
     enable_metrics = Bool(True, help="Serve `/metrics` and `/celery`.").tag(config=True)
 
+    enable_registry = Bool(True, help="Serve images at `/v2/` (docs/registry.md).").tag(config=True)
+
+    registry_external_url = Unicode(
+        help="""Host, and port, under which clients know the registry, as in
+        `registry.example.org`. Default: that of the request.""",
+    ).tag(config=True)
+
+    behind_proxy = Bool(
+        False,
+        help="""Believe `X-Forwarded-Proto` and `X-Forwarded-Host`; only behind a proxy that sets
+        them, since everybody can send them.""",
+    ).tag(config=True)
+
     ui_directory = Unicode(
         help="""Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve
         conda-store's web interface at `/ui/`. Default: none is served.""",
@@ -215,6 +232,7 @@ class Daemon:
         self._config = CondaStore(parent=app)
         self._worker = CondaStoreWorker(parent=app)
         self._images = _images(app)
+        self._registry = ContainerRegistry(parent=app)
         self._data = Path(self._config.data_directory)
         self._store = Store.of(self._config)
         self._stopping = asyncio.Event()
@@ -257,7 +275,8 @@ class Daemon:
         builder = Builder(
             self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
         )
-        remover = Remover(defaults, database, self._store, storage, links)
+        collector = Collector(self._registry, defaults, database, storage)
+        remover = Remover(self._registry, defaults, database, self._store, storage, links)
         making = Making()
         archiver = Archiver(self._config, database, self._store, storage, making)
         imager = ImageMaker(self._config, self._images, database, self._store, storage, making)
@@ -265,7 +284,7 @@ class Daemon:
         queue = TaskQueue(database, owner, max_attempts=self._worker.max_attempts)
         pool = Pool(
             queue,
-            works(builder, archiver, imager, remover, self._config.max_build_time),
+            works(builder, archiver, imager, remover, collector, self._config.max_build_time),
             {
                 "builds": self._worker.concurrency or 1,
                 "artifacts": self._worker.artifact_concurrency,
@@ -347,6 +366,10 @@ class Daemon:
             template_vars=app.template_vars,
             additional_routes=app.additional_routes,
             ui_directory=Path(app.ui_directory) if app.ui_directory else None,
+            registry=self._registry if app.enable_registry else None,
+            registry_secret=derived(secret, "registry tokens"),
+            registry_host=app.registry_external_url,
+            behind_proxy=app.behind_proxy,
             enable_metrics=app.enable_metrics,
             cors_allow_origins=app.cors_allow_origins,
             cors_allow_origin_regex=app.cors_allow_origin_regex,
@@ -365,10 +388,15 @@ class Daemon:
             lag = group.create_task(parts.metrics.watch_loop(), name="event loop lag")
             watching = group.create_task(self._watch(parts), name="watch paths")
             indexing = group.create_task(parts.indexer.run(), name="package index")
+            collecting = group.create_task(
+                collect_regularly(parts.database, parts.pool, self._registry.collect_every),
+                name="collect blobs regularly",
+            )
             await self._stopping.wait()
             lag.cancel()
             indexing.cancel()
             watching.cancel()
+            collecting.cancel()
             logging.getLogger(__name__).info(
                 "stopping; %d running builds have %g s to finish",
                 parts.pool.running,
@@ -471,6 +499,7 @@ def works(
     archiver: Archiver,
     imager: ImageMaker,
     remover: Remover,
+    collector: Collector,
     max_build_time: int,
 ) -> dict[str, Work]:
     """Returns how each kind of task is done."""
@@ -494,6 +523,7 @@ def works(
         "delete_environment": housekeeping(remover.delete_environment),
         "delete_namespace": housekeeping(remover.delete_namespace),
         "tidy": housekeeping(remover.tidy),
+        COLLECT: housekeeping(collector.run),
     }
 
 

@@ -10,13 +10,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket
 
 from condastore.errors import CondaStoreError, Unauthorized
+from condastore.http.bytes import Download, respond
 from condastore.http.context import caller_of, parts_of
-from condastore.http.operations import Call, answers
+from condastore.http.operations import Call, answers, stored
 from condastore.http.parameters import NoBody, at_least, decode_query, path_id
 from condastore.http.security import same_site
 from condastore.service import logs
 from condastore.streams import Ended, Happened, Position, Text
 
+TEXT = "text/plain"
 # RFC 6455 §7.4.1
 NORMAL = 1000
 POLICY = 1008
@@ -36,16 +38,25 @@ class SocketQuery(msgspec.Struct, kw_only=True):
     offset: int = 0
 
 
+@stored
 @answers("text/plain")
 async def text(call: Call[TextQuery, NoBody]) -> Response:
     """A build's log so far; with `?follow=1` also what is still to come."""
     offset = at_least(0, call.query.offset, "offset")
     build_id = call.id("build_id")
+    if offset == 0:
+        key = await logs.stored_key(call.parts, call.caller, build_id)
+        if key is not None:
+            answer = await respond(call.request, call.parts.storage, Download(key, TEXT))
+            if answer is not None:
+                return answer
     if call.query.follow:
         again = partial(caller_of, call.request)
         positions = await logs.follow_log(call.parts, again, build_id, offset)
     else:
         positions = await logs.read_log(call.parts, call.caller, build_id, offset)
+    if call.request.method == "HEAD":
+        return Response(media_type=TEXT)
     return StreamingResponse(_bytes(positions), media_type="text/plain")
 
 

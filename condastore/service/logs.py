@@ -66,6 +66,15 @@ async def _while_allowed(positions: Positions, again: Again, arn: str) -> Positi
         upcoming.cancel()
 
 
+async def stored_key(parts: Parts, caller: Caller, build_id: int) -> str | None:
+    """Returns the storage key of a log that won't grow; None while it can. Raises `NotFound`."""
+    build = await _find(parts, build_id)
+    caller.require("environment::read", arn(build))
+    key = log_key(build)
+    is_open = build.status not in FINAL or parts.logs.live(build_id) or parts.logs.file(key)
+    return None if is_open else key
+
+
 async def _find(parts: Parts, build_id: int) -> Build:
     async with parts.database.read() as session:
         return await find_build(session, build_id)

@@ -101,7 +101,8 @@ def test_nothing_of_another_namespace_can_be_reached(
         who, options = "viewer", {"params": {"conda": "harmless"}}
     answer = scene.ask(who, method, filled, **options)
     assert answer.status_code == 403, answer.text
-    assert answer.json() == {"status": "error", "message": "request not authorized"}
+    if method != "HEAD":
+        assert answer.json() == {"status": "error", "message": "request not authorized"}
 
 
 def test_lists_show_what_could_be_got(scene: Scene) -> None:
