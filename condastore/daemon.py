@@ -231,8 +231,8 @@ class Daemon:
         self._app = app
         self._config = CondaStore(parent=app)
         self._worker = CondaStoreWorker(parent=app)
-        self._registry = ContainerRegistry(parent=app)
         self._images = _images(app)
+        self._registry = ContainerRegistry(parent=app)
         self._data = Path(self._config.data_directory)
         self._store = Store.of(self._config)
         self._stopping = asyncio.Event()

@@ -104,20 +104,6 @@ async def record_image(
     return image
 
 
-async def drop_images(
-    session: AsyncSession, build_ids: Collection[int], *, unless_pulled_since: datetime
-) -> None:
-    """Takes the images of builds away, unless somebody may be pulling them still."""
-    pulled = select(Manifest.digest).where(Manifest.pulled_on > unless_pulled_since)
-    await session.execute(
-        delete(Image).where(
-            Image.build_id.in_(build_ids),
-            Image.manifest_digest.not_in(pulled),
-            or_(Image.docker_digest.is_(None), Image.docker_digest.not_in(pulled)),
-        )
-    )
-
-
 async def namespaces_with(session: AsyncSession, digest: str) -> set[str]:
     """Returns the namespaces whose builds have an image."""
     query = (
@@ -135,6 +121,20 @@ async def detach(session: AsyncSession, subject: str, artifact_types: Collection
     await session.execute(
         delete(Manifest).where(
             Manifest.subject == subject, Manifest.artifact_type.in_(artifact_types)
+        )
+    )
+
+
+async def drop_images(
+    session: AsyncSession, build_ids: Collection[int], *, unless_pulled_since: datetime
+) -> None:
+    """Takes the images of builds away, unless somebody may be pulling them still."""
+    pulled = select(Manifest.digest).where(Manifest.pulled_on > unless_pulled_since)
+    await session.execute(
+        delete(Image).where(
+            Image.build_id.in_(build_ids),
+            Image.manifest_digest.not_in(pulled),
+            or_(Image.docker_digest.is_(None), Image.docker_digest.not_in(pulled)),
         )
     )
 

@@ -33,9 +33,6 @@ from condastore.storage import Storage
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, utcnow
 from condastore.tasks import Claim, enqueue_once
 
-# What the collector of blobs removes, and what has a path instead of a storage key.
-NO_FILES = {ArtifactType.DIRECTORY, ArtifactType.DOCKER_MANIFEST}
-
 logger = logging.getLogger(__name__)
 
 
@@ -150,7 +147,7 @@ class Remover:
         for path in discarded:
             freed += await self._remove_tree(path)
         for artifact in build.build_artifacts:
-            if artifact.artifact_type not in kept | NO_FILES:
+            if artifact.artifact_type not in kept | {ArtifactType.DIRECTORY}:
                 freed += await self._storage.delete(artifact.key)
         logger.info("build %d is deleted; %d bytes came free", build.id, freed)
         return freed

@@ -1,6 +1,5 @@
 """Images as their users see them: made on demand, fetched as one file, unpacked, and run."""
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -9,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from condastore.database import Database
-from condastore.image_archive import image_archive
 from condastore.oci import blob_key
-from condastore.storage import LocalStorage
 from tests.acceptance.harness import Daemon, eventually
 
+OCI_ARCHIVE = {"format": "oci-archive"}
 MISSING = "there is no skopeo, no umoci or no root on this machine to unpack an image and run it"
 # What runs in a container has /proc, where programs look for themselves.
 _RUN = 'mount -t proc proc "$1/proc" && exec chroot "$@"'
@@ -71,17 +68,17 @@ def assert_every_blob_is_stored(daemon: Daemon) -> None:
         assert (daemon.data / "storage" / blob_key(digest)).stat().st_size == size
 
 
-def unpack(daemon: Daemon, digest: str, folder: Path) -> Path:
-    """Unpacks an image with the tools of others, and returns its root directory."""
+def unpack(daemon: Daemon, build_id: int, folder: Path) -> Path:
+    """Unpacks the image of a build with the tools of others, and returns its root directory."""
     if not (shutil.which("skopeo") and shutil.which("umoci") and os.geteuid() == 0):
         pytest.skip(MISSING)
     folder.mkdir()
     archive = folder / "image.tar"
-    asyncio.run(_write_archive(daemon, digest, archive))
+    response = daemon.request("GET", f"/build/{build_id}/docker/", params=OCI_ARCHIVE)
+    assert response.status_code == 200, response.text
+    archive.write_bytes(response.content)
     layout = f"oci:{folder}/layout:latest"
-    subprocess.run(
-        ["skopeo", "copy", "--quiet", f"oci-archive:{archive}:latest", layout], check=True
-    )
+    subprocess.run(["skopeo", "copy", "--quiet", f"oci-archive:{archive}", layout], check=True)
     bundle = folder / "bundle"
     command = ["umoci", "unpack", "--image", f"{folder}/layout:latest", str(bundle)]
     subprocess.run(command, check=True, capture_output=True)
@@ -95,17 +92,3 @@ def run_in(root: Path, *command: str) -> str:
     done = subprocess.run([*isolated, *clean, *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-async def _write_archive(daemon: Daemon, digest: str, path: Path) -> None:
-    database = Database(f"sqlite:///{daemon.data}/condastore.sqlite")
-    storage = LocalStorage(storage_path=str(daemon.data / "storage"))
-    await database.open()
-    try:
-        async with database.read() as session:
-            archive = await image_archive(session, digest, "latest")
-        with path.open("wb") as output:
-            async for piece in archive.read(storage):
-                output.write(piece)
-    finally:
-        await database.close()

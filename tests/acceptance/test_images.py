@@ -69,7 +69,7 @@ def test_images_share_layers_and_run(tmp_path: Path, channel: str) -> None:
         # All but the configuration and the environment's own layer.
         assert len(shared) == len(layers(daemon, digest)) - 2
 
-        root = unpack(daemon, other, tmp_path / "unpacked")
+        root = unpack(daemon, more, tmp_path / "unpacked")
         assert run_in(root, "python", "-c", WHAT) == f"True {CACHED} /opt/env\n"
         assert "Flask 3" in run_in(root, "/bin/sh", "-lc", "flask --version")
 
@@ -101,7 +101,7 @@ def test_pip_packages_and_variables_are_part_of_an_image(
             digest = image(daemon, build_id)
             digests.add(digest)
             if name == "here":
-                root = unpack(daemon, digest, tmp_path / "unpacked")
+                root = unpack(daemon, build_id, tmp_path / "unpacked")
                 assert run_in(root, "python", "-c", "import alpha; print(alpha.__cached__)")
                 assert run_in(root, "/bin/sh", "-lc", "echo $GREETING") == "hello\n"
     assert len(digests) == 1
@@ -128,6 +128,8 @@ def test_an_image_that_can_not_be_made_says_why(tmp_path: Path, tiny: str) -> No
     options = ["--Images.base=/nowhere/base.tar"]
     with running(tmp_path / "data", *options) as daemon:
         build_id = built(daemon, tiny, "harmless", "harmless")
+        response = daemon.request("GET", f"/build/{build_id}/docker/?format=oci-archive")
+        assert response.status_code == 404 and "no image yet" in response.json()["message"]
         ask_for_image(daemon, build_id)
         eventually(lambda: artifact(daemon, build_id)["state"] == "FAILED")
         assert "/nowhere/base.tar" in artifact(daemon, build_id)["error"]
