@@ -34,6 +34,9 @@ c = get_config()
 # Serve `/metrics` and `/celery`.
 # c.CondaStoreServer.enable_metrics = True
 
+# Serve the web interface, at `/ui/` and `/admin/`.
+# c.CondaStoreServer.enable_ui = True
+
 # Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.
 # c.CondaStoreServer.log_level = 20
 
@@ -50,8 +53,8 @@ c = get_config()
 # c.CondaStoreServer.template_vars = {}
 
 # Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve conda-store's web
-# interface at `/ui/`. Default: none is served.
-# c.CondaStoreServer.ui_directory = ...
+# interface at `/ui/`; condastore's own is then at `/admin/` only.
+# c.CondaStoreServer.ui_directory = ''
 
 # Path that all URLs begin with.
 # c.CondaStoreServer.url_prefix = '/'

@@ -127,9 +127,13 @@ class CondaStoreServer(Application):
 
     enable_metrics = Bool(True, help="Serve `/metrics` and `/celery`.").tag(config=True)
 
+    enable_ui = Bool(True, help="Serve the web interface, at `/ui/` and `/admin/`.").tag(
+        config=True
+    )
+
     ui_directory = Unicode(
         help="""Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve
-        conda-store's web interface at `/ui/`. Default: none is served.""",
+        conda-store's web interface at `/ui/`; condastore's own is then at `/admin/` only.""",
     ).tag(config=True)
 
     additional_routes = List(
@@ -310,6 +314,7 @@ class Daemon:
             max_page_size=app.max_page_size,
             template_vars=app.template_vars,
             additional_routes=app.additional_routes,
+            enable_ui=app.enable_ui,
             ui_directory=Path(app.ui_directory) if app.ui_directory else None,
             enable_metrics=app.enable_metrics,
             cors_allow_origins=app.cors_allow_origins,

@@ -33,6 +33,7 @@ from condastore.http.metrics import Latencies, MetricsPages
 from condastore.http.operations import Plain, Resource
 from condastore.http.problems import HANDLERS
 from condastore.http.security import CrossSiteGuard, HostGuard, SecurityHeaders
+from condastore.http.ui.site import Site
 from condastore.http.web_ui import WebUI
 from condastore.http.wire import Wire
 from condastore.service.parts import Parts
@@ -121,8 +122,9 @@ class WebOptions:
     template_vars: dict[str, Any]
     additional_routes: list[tuple[str, str, Callable[[Request], Any]]]
     enable_metrics: bool
+    enable_ui: bool
     ui_directory: Path | None
-    """Of conda-store's web interface, if it is served."""
+    """Of conda-store's web interface, if it is served instead of ours."""
     cors_allow_origins: list[str]
     cors_allow_origin_regex: str | None
 
@@ -142,10 +144,12 @@ def create_app(parts: Parts, authentication: Authentication, options: WebOptions
     if options.enable_metrics:
         routes += MetricsPages(parts).routes
     root: list[BaseRoute] = []
-    if options.ui_directory is not None:
-        ui = WebUI(options.ui_directory, options.url_prefix)
-        routes += ui.routes
-        root = [Route("/", ui.enter)]
+    if options.enable_ui:
+        site = Site(options.url_prefix)
+        if options.ui_directory is not None:
+            routes += WebUI(options.ui_directory, options.url_prefix).routes
+        routes += site.routes(has_ui=options.ui_directory is None)
+        root = [Route("/", site.enter)]
     if options.url_prefix:
         routes = [Mount(options.url_prefix, routes=routes), *root]
     app = Starlette(
