@@ -15,6 +15,7 @@ BENCHMARKS = (
     "memory",
     "log_latency",
     "api",
+    "ui",
 )
 
 

@@ -49,7 +49,7 @@ def measure(scene: Scene) -> Table:
     times: dict[str, list[float]] = {}
     for environments in sizes:
         with running(scene.fresh("data")) as daemon, _constant() as constant:
-            _fill(daemon, environments)
+            fill(daemon, environments)
             for what, path, most in _pages(environments):
                 anew = most != POLL
                 size, taken, p99 = _ask(daemon.url, f"/api/v1{path}", daemon.token, anew=anew)
@@ -76,7 +76,7 @@ def _pages(environments: int) -> list[tuple[str, str, float]]:
     ]
 
 
-def _fill(daemon: Daemon, environments: int) -> None:
+def fill(daemon: Daemon, environments: int) -> None:
     """Adds environments in 20 namespaces, ten builds each, and twenty packages a build."""
     now = "2026-01-01 00:00:00.000000"
     with closing(sqlite3.connect(daemon.data / "condastore.sqlite", timeout=60)) as connection:

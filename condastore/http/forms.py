@@ -1,38 +1,69 @@
-"""What the forms of pages send."""
+"""What a build left behind, in the form that a request asks for."""
 
-import asyncio
-from urllib.parse import parse_qs
+import hashlib
+import re
+from typing import Any
 
-from starlette.requests import Request
+import msgspec
+from starlette.responses import Response
 
-from condastore.errors import InvalidInput, TooLarge
+from condastore.builds import ArtifactType, media_type
+from condastore.export import Pinned
+from condastore.http import artifacts
+from condastore.http.operations import Call
+from condastore.http.parameters import NoBody
+from condastore.lockfiles.forms import MEDIA_TYPES, Form, check_wanted
+from condastore.service import forms
+from condastore.service.forms import Document
 
-MAX_FIELDS = 100
-# Percent signs make three bytes of one.
-OVERHEAD = 3
-_IN_LOOP_BYTES = 64 * 1024
+LOCKFILE_MEDIA_TYPES = (media_type(ArtifactType.LOCKFILE), *sorted(set(MEDIA_TYPES.values())))
 
-
-async def read_form(request: Request, max_bytes: int) -> dict[str, str]:
-    """Returns the fields of a form, the last one of each name.
-
-    Raises `TooLarge` as soon as more than `max_bytes` have come, and `InvalidInput`.
-    """
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > max_bytes:
-            raise TooLarge(f"the body is larger than {max_bytes} bytes")
-    if len(data) <= _IN_LOOP_BYTES:
-        return _fields(bytes(data))
-    return await asyncio.to_thread(_fields, bytes(data))
+# What no file system and no header gives a meaning of its own.
+_SPECIAL = re.compile("[^A-Za-z0-9_.+=-]")
 
 
-def _fields(data: bytes) -> dict[str, str]:
-    try:
-        values = parse_qs(
-            data.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS
-        )
-    except ValueError:
-        raise InvalidInput(f"the form has more than {MAX_FIELDS} fields") from None
-    return {name: given[-1] for name, given in values.items()}
+class LockfileQuery(msgspec.Struct, kw_only=True):
+    """In which form; without one, as it is stored. `platform` is for `explicit`."""
+
+    format: Form | None = None
+    platform: str | None = None
+
+
+class YamlQuery(msgspec.Struct, kw_only=True):
+    """How exactly what is installed is pinned."""
+
+    pinned: Pinned = Pinned.EXACT
+
+
+async def lockfile(call: Call[LockfileQuery, NoBody], build_id: int) -> Response:
+    """Returns a build's lockfile."""
+    form, platform = call.query.format, call.query.platform
+    check_wanted(form, platform)
+    if form is None:
+        return await artifacts.respond(call, build_id, ArtifactType.LOCKFILE)
+    document = await forms.lockfile(call.parts, call.caller, build_id, form, platform)
+    return _response(call, document)
+
+
+async def environment_yaml(call: Call[YamlQuery, NoBody], build_id: int) -> Response:
+    """Returns a build's environment.yaml."""
+    match call.query.pinned:
+        case Pinned.EXACT:
+            return await artifacts.respond(call, build_id, ArtifactType.YAML)
+        case Pinned.VERSIONS:
+            return _response(call, await forms.versions(call.parts, call.caller, build_id))
+        case Pinned.HISTORY:
+            return _response(call, await forms.history(call.parts, call.caller, build_id))
+
+
+def _response(call: Call[Any, NoBody], document: Document) -> Response:
+    """Returns a document to be saved, or that the client has it already (RFC 9110 §13.1.2)."""
+    body = document.text.encode()
+    name = _SPECIAL.sub("_", document.file_name)
+    headers = {
+        "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"',
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    if call.request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=document.media_type, headers=headers)

@@ -10,10 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from condastore.access import Caller
+from condastore.build_rows import arn, find_build
 from condastore.builds import BuildStatus
-from condastore.service.pages import Page, containing
+from condastore.errors import NotFound
+from condastore.service.environments import find_environment
+from condastore.service.pages import Page
 from condastore.service.parts import Parts
-from condastore.service.visibility import visible_environments
+from condastore.service.visibility import environment_patterns, visible_environments
 from condastore.tables import (
     Build,
     CondaChannel,
@@ -86,6 +89,26 @@ class Waiting:
     """The median duration of the last builds."""
 
 
+async def get_build(parts: Parts, caller: Caller, build_id: int) -> Build:
+    """Returns a build with its specification, artifacts and environment. Raises `NotFound`."""
+    async with parts.database.read() as session:
+        build = await find_build(session, build_id)
+    caller.require("environment::read", arn(build))
+    return build
+
+
+async def get_environment(parts: Parts, caller: Caller, namespace: str, name: str) -> Environment:
+    """Returns an environment with its namespace. Raises `NotFound`, also while it goes away."""
+    caller.require("environment::read", f"{namespace}/{name}")
+    async with parts.database.read() as session:
+        environment = await find_environment(session, namespace, name)
+    if environment is None or environment.current_build_id is None:
+        raise NotFound("environment does not exist")
+    if environment.deleted_on is not None:
+        raise NotFound(f"{namespace}/{name} is being deleted")
+    return environment
+
+
 async def list_lines(
     parts: Parts,
     caller: Caller,
@@ -133,14 +156,17 @@ def _wanted(caller: Caller, search: str, namespace: str) -> Select[Any]:
         .where(
             Environment.deleted_on.is_(None),
             Environment.current_build_id.is_not(None),
-            visible_environments(caller),
+            visible_environments(environment_patterns(caller)),
         )
     )
     if namespace:
         query = query.where(Namespace.name == namespace)
     if search:
         before, slash, after = search.partition("/")
-        either = [containing(Namespace.name, search), containing(Environment.name, search)]
+        either = [
+            column.contains(search, autoescape=True)
+            for column in (Namespace.name, Environment.name)
+        ]
         if slash:
             either = [Namespace.name.endswith(before.strip(), autoescape=True)]
             query = query.where(Environment.name.startswith(after.strip(), autoescape=True))

@@ -9,8 +9,8 @@ from condastore.errors import Conflict, InvalidInput
 from condastore.service import namespaces, roles
 from condastore.service.pages import PageRequest
 from condastore.service.parts import Parts
-from condastore.service.tokens import list_tokens
-from condastore.tables import Namespace, NamespaceRoleMapping, Token
+from condastore.service.tokens import TokenRecord, list_tokens
+from condastore.tables import Namespace, NamespaceRoleMapping
 
 MAPPINGS = 2000
 TOKENS = 200
@@ -98,7 +98,7 @@ async def _by_token(parts: Parts, caller: Caller, name: str) -> list[Access]:
     return list(dict.fromkeys(found))
 
 
-def _of_token(row: Token, pattern: str, given: tuple[str, ...]) -> Access:
+def _of_token(row: TokenRecord, pattern: str, given: tuple[str, ...]) -> Access:
     owner = row.owner or "an administrator"
     if row.is_login:
         return Access(owner, given, pattern, "has signed in")

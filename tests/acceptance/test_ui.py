@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from devtools.localchannel.server import ChannelServer, Fault
 from tests.acceptance.browser import PHONE, WIDE, Visitor, chromium
 from tests.acceptance.harness import Daemon, eventually, running
 
@@ -127,7 +128,7 @@ def test_a_journey(daemon: Daemon, visit: Visit, channel: str) -> None:
     expect(page.get_by_role("status").first).to_have_text(f"Build {first} is the active one now.")
     assert daemon.data_of("/environment/ada/science/")["current_build_id"] == first
 
-    page.get_by_text("Description, settings, delete").click()
+    page.get_by_text("Description, people, settings, delete").click()
     page.get_by_role("button", name="Delete science").click()
     expect(page.get_by_text("ada/science is being deleted")).to_be_visible()
     eventually(lambda: daemon.request("GET", "/environment/ada/science/").status_code == 404, 60)
@@ -426,6 +427,85 @@ def _write_log(path: Path, size: int) -> None:
         file.write("".join(bomb(number % 8) for number in range(100_000)) + "\n")
         file.write("y" * 1_000_000 + "\n")
         file.write("the last line\n")
+
+
+# What a text says, what is done to it, and what it says then.
+WRITTEN = "# mine\nname: x # the name\nchannels:\n- a\ndependencies:\n  # first\n  - python>=3\n"
+CHANGES = [
+    ("add('dependencies', 'six')", WRITTEN + "  - six\n"),
+    ("add('channels', 'b')", WRITTEN.replace("- a\n", "- a\n- b\n")),
+    ("add('pip', 'flask')", WRITTEN + "  - pip\n  - pip:\n      - flask\n"),
+    ("remove('channels', e.lists.channels[0])", WRITTEN.replace("- a\n", "")),
+    ("replace(e.lists.dependencies[0], 'python=3')", WRITTEN.replace(">=", "=")),
+    ("add('dependencies', 'a: b')", WRITTEN + "  - 'a: b'\n"),
+]
+
+
+def test_the_picker_changes_only_its_lines(visit: Visit) -> None:
+    page = visit().go("/ui/")
+    change = """([text, work]) => import(document.querySelector("script[src]").src.replace("app.js",
+        "yaml.js")).then(({Environment}) => {
+            const e = new Environment(text);
+            if (work.startsWith("add")) e.add(...work.match(/'(.*?)'/g).map(t => t.slice(1, -1)));
+            else if (work.startsWith("remove")) e.remove("channels", e.lists.channels[0]);
+            else e.replace(e.lists.dependencies[0], "python=3");
+            return e.text;
+        })"""
+    for work, expected in CHANGES:
+        assert page.evaluate(change, [WRITTEN, work]) == expected, work
+    plain = """(text) => import(document.querySelector("script[src]").src.replace("app.js",
+        "yaml.js")).then(({Environment}) => new Environment(text).isPlain)"""
+    assert page.evaluate(plain, WRITTEN)
+    for text in ("channels: [a, b]", '{"name": "x"}', "dependencies:\n  - {pip: [a]}"):
+        assert not page.evaluate(plain, text), text
+
+
+def test_colours_are_bounded(visit: Visit) -> None:
+    page = visit().go("/ui/")
+    runs = """(line) => import(document.querySelector("script[src]").src.replace("app.js",
+        "ansi.js")).then(({runs}) => runs(line))"""
+    assert page.evaluate(runs, "a \x1b[1;31mb\x1b[0m c") == [
+        ["", "a "],
+        ["a-1 a-b", "b"],
+        ["", " c"],
+    ]
+    assert page.evaluate(runs, "\x1b[38;5;9mx\x1b[38;2;1;2;3my\x1b[?25l\x1b]0;t\x07z") == [
+        ["a-1", "x"],
+        ["a-1", "y"],
+        ["a-1", "z"],
+    ]
+    assert len(page.evaluate(runs, "\x1b[31mx" * 100_000)) <= 202
+    assert sum(len(text) for _, text in page.evaluate(runs, "x" * 1_000_000)) < 5000
+
+
+def test_the_log_goes_on_after_the_daemon_was_away(
+    tmp_path: Path, browser: Browser, server: ChannelServer
+) -> None:
+    """Nothing is missing in it, nothing comes twice; and the page says what happens."""
+    server.faults["*.conda"] = Fault(delay=3)
+    with running(tmp_path / "data") as daemon:
+        slow = {"name": "slow", "channels": [server.url], "dependencies": ["six"]}
+        build_id = daemon.submit(slow)
+        visitor = Visitor(browser, daemon.url)
+        visitor.expected.update(("Failed to load resource", "WebSocket connection"))
+        page = visitor.go(f"/ui/build/{build_id}/")
+        expect(page.get_by_role("log")).to_contain_text("starting build")
+        daemon.kill()
+        expect(page.locator("[data-log-state]")).to_contain_text("The connection is lost")
+        daemon.arguments = (f"--CondaStoreServer.port={daemon.url.rpartition(':')[2]}",)
+        daemon.start()
+        expect(page.locator("#build-status")).to_contain_text("COMPLETED")
+        expect(page.get_by_role("log")).to_contain_text("is default/slow now")
+        shown = page.locator(".log-line .text").all_inner_texts()
+        assert "\n".join(shown) == daemon.log(build_id).rstrip("\n")
+        visitor.leave()
+
+
+def test_no_pages_where_none_are_wanted(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--CondaStoreServer.enable_ui=False") as daemon:
+        for path in ("/", "/ui/", "/admin/", "/favicon.ico"):
+            assert daemon.client.get(daemon.url + path).status_code == 404
+        assert daemon.client.get(f"{daemon.url}/login/").status_code == 200
 
 
 def test_admin_leads_to_the_same_pages(

@@ -42,7 +42,7 @@ PATHS = {
 
 async def show(view: View) -> Response:
     """The page, one part of it at a time."""
-    build = await builds.get_build(view.parts, view.caller, view.id())
+    build = await overview.get_build(view.parts, view.caller, view.id())
     tab = view.query.get("tab", TABS[0])
     is_over = build.status in FINAL
     phases = await overview.phases_of(view.parts, build.id) if is_over else []
@@ -122,7 +122,7 @@ async def _delete(view: View, form: dict[str, str]) -> Response:
 
 async def _activate(view: View, form: dict[str, str]) -> Response:
     del form
-    build = await builds.get_build(view.parts, view.caller, view.id())
+    build = await overview.get_build(view.parts, view.caller, view.id())
     await environments.update_environment(
         view.parts,
         view.caller,

@@ -122,20 +122,20 @@ def dependency_name(dependency: str) -> str:
     return name.lower()
 
 
-def chain(name: str, asked: frozenset[str], users: Mapping[str, Sequence[str]]) -> list[str]:
-    """Returns the shortest way from a package that was asked for to this one."""
-    came_from: dict[str, str | None] = {name: None}
-    waiting = [name]
+def ways(packages: Iterable[Needing], asked: frozenset[str]) -> dict[str, list[str]]:
+    """Returns for each package that was not asked for the shortest way to it, from one that was.
+
+    A way ends before the package; what nothing that was asked for needs has none.
+    """
+    needs = {
+        package.name: [dependency_name(text) for text in package.depends or ()]
+        for package in packages
+    }
+    found: dict[str, list[str]] = {name: [] for name in sorted(asked & needs.keys())}
+    waiting = list(found)
     for current in waiting:
-        if current in asked:
-            path: list[str] = []
-            step: str | None = current
-            while step is not None:
-                path.append(step)
-                step = came_from[step]
-            return path
-        for user in users.get(current, ()):
-            if user not in came_from:
-                came_from[user] = current
-                waiting.append(user)
-    return []
+        for name in needs[current]:
+            if name in needs and name not in found:
+                found[name] = [*found[current], current]
+                waiting.append(name)
+    return {name: way for name, way in found.items() if way}

@@ -15,7 +15,7 @@ from condastore.errors import (
     InvalidSpecification,
     Unauthorized,
 )
-from condastore.http.forms import OVERHEAD
+from condastore.http.form_fields import OVERHEAD
 from condastore.http.operations import unless_gone
 from condastore.http.parameters import SMALL_BODY_BYTES
 from condastore.http.problems import json_response
@@ -24,7 +24,7 @@ from condastore.http.ui.environment import text_of_build
 from condastore.http.ui.specification_text import Problem, problems_of
 from condastore.http.ui.views import View
 from condastore.names import shorten
-from condastore.service import builds, environments, namespaces, overview, solves, specifications
+from condastore.service import namespaces, overview, solves, specifications
 from condastore.service.pages import PageRequest
 from condastore.service.settings import settings_in_force
 from condastore.service.solves import SolveRequest
@@ -77,7 +77,7 @@ async def new(view: View) -> Response:
     namespace = view.query.get("namespace") or view.caller.primary_namespace
     clone = view.query.get("clone", "")
     if clone.isascii() and clone.isdigit():
-        build = await builds.get_build(view.parts, view.caller, int(clone[:18]))
+        build = await overview.get_build(view.parts, view.caller, int(clone[:18]))
         text = _renamed(await text_of_build(build), f"{build.environment.name}-copy")
         return await _page(view, Draft(text, namespace, base_id=build.id))
     if not view.caller.allows_somewhere("environment:create"):
@@ -190,7 +190,7 @@ async def _preview(view: View, draft: Draft) -> Preview:
     old: Sequence[Any] = []
     asked_old: frozenset[str] = frozenset()
     if draft.base_id is not None:
-        base = await builds.get_build(view.parts, view.caller, draft.base_id)
+        base = await overview.get_build(view.parts, view.caller, draft.base_id)
         old = (await overview.packages_of(view.parts, [base.id]))[base.id]
         asked_old = asked_for(base.specification.spec)
     had = {(package.name, package.version, package.build) for package in old}
@@ -259,14 +259,14 @@ async def _draft(view: View, namespace: str | None = None) -> Draft:
 
 async def _build_of(view: View, namespace: str, name: str) -> Build:
     """Returns the build that the query names, if it is one of the environment; else its current."""
-    environment = await environments.get_environment(view.parts, view.caller, namespace, name)
+    environment = await overview.get_environment(view.parts, view.caller, namespace, name)
     wanted = view.query.get("build", "")
     if wanted.isascii() and wanted.isdigit():
-        build = await builds.get_build(view.parts, view.caller, int(wanted[:18]))
+        build = await overview.get_build(view.parts, view.caller, int(wanted[:18]))
         if build.environment_id != environment.id:
             raise InvalidInput(f"build {shorten(wanted)} is not one of {namespace}/{name}")
         return build
-    return await builds.get_build(view.parts, view.caller, environment.current_build_id or 0)
+    return await overview.get_build(view.parts, view.caller, environment.current_build_id or 0)
 
 
 def _renamed(text: str, name: str) -> str:

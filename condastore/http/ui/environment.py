@@ -8,12 +8,18 @@ from starlette.datastructures import URL
 from starlette.responses import Response
 
 from condastore.builds import FINAL, ArtifactType
-from condastore.errors import InvalidInput, NotFound
+from condastore.errors import InvalidInput
 from condastore.http.ui import specification_text
-from condastore.http.ui.differences import asked_for, compare, needed_by, pip_requirements
+from condastore.http.ui.differences import (
+    asked_for,
+    compare,
+    needed_by,
+    pip_requirements,
+    ways,
+)
 from condastore.http.ui.phrases import size_text
 from condastore.http.ui.views import View
-from condastore.service import builds, environments, overview
+from condastore.service import environments, overview
 from condastore.tables import Build, Environment
 
 PAGE_SIZE = 30
@@ -26,7 +32,7 @@ async def show(view: View) -> Response:
     environment = await _environment(view)
     arn = f"{environment.namespace.name}/{environment.name}"
     tab = view.query.get("tab", TABS[0])
-    current = await builds.get_build(view.parts, view.caller, environment.current_build_id or 0)
+    current = await overview.get_build(view.parts, view.caller, environment.current_build_id or 0)
     lines = await overview.list_builds_of(
         view.parts, view.caller, arn, environment.id, page=view.page_number, size=PAGE_SIZE
     )
@@ -60,10 +66,12 @@ async def package_table(view: View, build: Build) -> dict[str, Any]:
     """Returns the packages of a build, and why each of them is there."""
     found = (await overview.packages_of(view.parts, [build.id]))[build.id]
     spec = build.specification.spec
+    asked = asked_for(spec)
     return {
         "packages": found,
-        "asked": asked_for(spec),
+        "asked": asked,
         "users": needed_by(found),
+        "ways": ways(found, asked),
         "requirements": pip_requirements(spec),
         "is_lockfile": build.specification.is_lockfile,
     }
@@ -81,7 +89,7 @@ async def difference(view: View) -> Response:
     """What two builds of an environment differ in."""
     environment = await _environment(view)
     ids = [_number(view.query.get(key, "")) for key in ("from", "to")]
-    pair = [await builds.get_build(view.parts, view.caller, build_id) for build_id in ids]
+    pair = [await overview.get_build(view.parts, view.caller, build_id) for build_id in ids]
     if any(build.environment_id != environment.id for build in pair):
         raise InvalidInput("both builds must be builds of this environment")
     old, new = pair
@@ -99,7 +107,10 @@ async def difference(view: View) -> Response:
             asked_for(old.specification.spec),
             asked_for(new.specification.spec),
         ),
-        users={old.id: needed_by(found[old.id]), new.id: needed_by(found[new.id])},
+        users={build.id: needed_by(found[build.id]) for build in pair},
+        ways={
+            build.id: ways(found[build.id], asked_for(build.specification.spec)) for build in pair
+        },
         same_specification=texts[0] == texts[1],
     )
 
@@ -154,12 +165,9 @@ _ACTIONS: dict[str, Callable[[View, dict[str, str]], Awaitable[Response]]] = {
 
 
 async def _environment(view: View) -> Environment:
-    environment = await environments.get_environment(
+    return await overview.get_environment(
         view.parts, view.caller, view.name("namespace"), view.name("environment")
     )
-    if environment.deleted_on is not None or environment.current_build_id is None:
-        raise NotFound(f"{environment.namespace.name}/{environment.name} is being deleted")
-    return environment
 
 
 def _url(view: View) -> str:

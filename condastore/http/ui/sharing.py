@@ -13,7 +13,7 @@ from condastore.http.ui.phrases import size_text
 from condastore.http.ui.views import View
 from condastore.service import namespaces, sharing, tokens, usage
 from condastore.service.pages import Page, PageRequest
-from condastore.tables import Token
+from condastore.service.tokens import TokenRecord
 
 PAGE_SIZE = 100
 LIFETIMES = {"1": "a day", "7": "a week", "30": "30 days", "365": "a year"}
@@ -195,7 +195,7 @@ async def _user(
     form: dict[str, str] | None = None,
 ) -> Response:
     request = PageRequest(view.page_number, PAGE_SIZE, ["id"], descending=True)
-    found: Page[Token] | None = None
+    found: Page[TokenRecord] | None = None
     if view.caller.user is not None or view.allows("setting::update", ""):
         found = await tokens.list_tokens(view.parts, view.caller, request)
     shown: dict[str, Any] = {"pattern": "", "role": "viewer", "days": "7", **(form or {})}

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
@@ -19,7 +19,7 @@ from starlette.routing import Route
 from condastore.access import Caller
 from condastore.errors import CondaStoreError, NotFound, TooLarge, Unauthorized, Unprocessable
 from condastore.http.context import caller_of, parts_of
-from condastore.http.forms import read_form
+from condastore.http.form_fields import read_form
 from condastore.http.operations import ROUTE
 from condastore.http.parameters import SMALL_BODY_BYTES, path_id
 from condastore.http.ui.assets import Assets, accepts_gzip
@@ -44,7 +44,8 @@ MAX_PAGE = 1_000_000
 _PACKED_BYTES = 1000
 # Level 4 packs HTML nearly as well as 9 in a third of the time.
 _LEVEL = 4
-_NOTICE = "notice"
+_NOTICE = "condastore-notice"
+_NOTICE_S = 60
 _FORM = "condastore.form"
 
 
@@ -115,9 +116,17 @@ class View:
 
     def redirect(self, target: str, notice: str = "") -> Response:
         """Sends the browser on, after a change; the next page shows the notice."""
+        response = RedirectResponse(target, 303)
         if notice:
-            self.request.session[_NOTICE] = notice
-        return RedirectResponse(target, 303)
+            response.set_cookie(
+                _NOTICE,
+                quote(notice),
+                max_age=_NOTICE_S,
+                path=self.base or "/",
+                httponly=True,
+                samesite="strict",
+            )
+        return response
 
     async def page(
         self, template: str, http_status: int = 200, *, keep: bool = True, **values: Any
@@ -129,7 +138,7 @@ class View:
             **values,
             "view": self,
             "caller": self.caller,
-            "notice": self.request.session.pop(_NOTICE, ""),
+            "notice": unquote(self.request.cookies.get(_NOTICE, "")),
             "assets": f"{self.base}/static/{self.assets.digest}",
         }
         text = loaded.render(shown)
@@ -142,6 +151,10 @@ class View:
             "Vary": "Accept-Encoding, Cookie",
             "X-Request-Id": self.request_id,
         }
+        if _NOTICE in self.request.cookies:
+            # It is shown once.
+            headers["Set-Cookie"] = f"{_NOTICE}=; Max-Age=0; Path={self.base or '/'}"
+            keep = False
         if not keep:
             headers["Cache-Control"] = "no-store"
         elif status == 200 and self.request.method == "GET":
