@@ -111,14 +111,13 @@ c = get_config()
 # Dependencies that are added to specifications that lack them.
 # c.CondaStore.conda_included_packages = []
 
-# Channels whose packages can be searched; nothing uses it yet.
+# Channels whose packages can be searched: names or URLs.
 # c.CondaStore.conda_indexed_channels = ['main', 'conda-forge', 'https://repo.anaconda.com/pkgs/main']
 
 # Seconds that one solve may take.
 # c.CondaStore.conda_max_solve_time = 300
 
-# Platforms of which channels are indexed; nothing uses it yet. Default: the server's own and
-# `noarch`.
+# Platforms of which channels are indexed, besides `noarch`. Default: the server's own.
 # c.CondaStore.conda_platforms = ...
 
 # Package names that every specification must contain.
@@ -242,6 +241,9 @@ c = get_config()
 # Seconds that running builds get to finish after SIGTERM; then they go back to the queue and
 # start again with the next daemon.
 # c.CondaStoreWorker.drain_timeout = 30.0
+
+# Seconds between looks for news in the indexed channels; 0 never looks.
+# c.CondaStoreWorker.index_interval = 900.0
 
 # Times that a task is started when the daemon dies under it.
 # c.CondaStoreWorker.max_attempts = 3

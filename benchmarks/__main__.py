@@ -13,9 +13,11 @@ BENCHMARKS = (
     "build_parallel",
     "disk",
     "memory",
+    "archive",
     "log_latency",
     "api",
     "ui",
+    "index",
 )
 
 

@@ -113,8 +113,8 @@ class CondaStore(LoggingConfigurable):
 
     conda_platforms = List(
         Unicode(),
-        help="""Platforms of which channels are indexed; nothing uses it yet. Default: the server's
-        own and `noarch`.""",
+        help="""Platforms of which channels are indexed, besides `noarch`. Default: the server's
+        own.""",
     ).tag(config=True)
 
     conda_channel_alias = Unicode(
@@ -132,7 +132,7 @@ class CondaStore(LoggingConfigurable):
     conda_indexed_channels = List(
         Unicode(),
         ["main", "conda-forge", "https://repo.anaconda.com/pkgs/main"],
-        help="Channels whose packages can be searched; nothing uses it yet.",
+        help="Channels whose packages can be searched: names or URLs.",
     ).tag(config=True)
 
     conda_default_packages = List(
@@ -379,6 +379,12 @@ class CondaStoreWorker(LoggingConfigurable):
 
     max_solver_memory = Integer(
         GIB, help="Resident bytes above which a solver process is replaced after its solve."
+    ).tag(config=True)
+
+    index_interval = Float(
+        900.0,
+        min=0,
+        help="""Seconds between looks for news in the indexed channels; 0 never looks.""",
     ).tag(config=True)
 
     max_solver_uses = Integer(200, help="Solves after which a solver process is replaced.").tag(

@@ -50,8 +50,10 @@ from condastore.errors import ConfigurationError, InvalidInput
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
 from condastore.http.security import LOOPBACK_HOSTS
+from condastore.indexer import Indexer
 from condastore.locks import DirectoryLock
 from condastore.metrics import Metrics
+from condastore.package_index import PackageIndex
 from condastore.pool import Pool, Work
 from condastore.prefixes import Store
 from condastore.recovery import recover
@@ -252,6 +254,11 @@ class Daemon:
             },
         )
         solves = Solves(self._config, database, self._store, solvers)
+        index = PackageIndex(self._data / "index" / "packages.sqlite")
+        stack.callback(index.close)
+        indexer = Indexer(
+            self._config, defaults, database, self._store, index, self._worker.index_interval
+        )
         return Parts(
             self._config,
             defaults,
@@ -265,6 +272,8 @@ class Daemon:
             making,
             metrics,
             hooks,
+            index,
+            indexer,
         )
 
     def _hooks(self) -> Hooks:
@@ -336,8 +345,10 @@ class Daemon:
             )
             lag = group.create_task(parts.metrics.watch_loop(), name="event loop lag")
             watching = group.create_task(self._watch(parts), name="watch paths")
+            indexing = group.create_task(parts.indexer.run(), name="package index")
             await self._stopping.wait()
             lag.cancel()
+            indexing.cancel()
             watching.cancel()
             logging.getLogger(__name__).info(
                 "stopping; %d running builds have %g s to finish",

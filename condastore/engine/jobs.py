@@ -107,3 +107,28 @@ class InstallerJob(PackJob):
 
     name: str
     version: str
+
+
+class IndexLimits(TypedDict):
+    """How much of a channel is taken, before it is refused; in bytes, and records."""
+
+    memory_bytes: int
+    download_bytes: int
+    document_bytes: int
+    records: int
+    stall_s: NotRequired[float]
+
+
+class IndexJob(TypedDict):
+    """Bring the channel `refresh`, which is at `source`, up to date in the package index.
+
+    Other channels than `channels` leave it.
+    """
+
+    index: str
+    channels: list[str]
+    refresh: str | None
+    source: str | None
+    subdirs: list[str]
+    limits: IndexLimits
+    credentials: list[Credential]

@@ -90,13 +90,18 @@ class Listing:
     def page(self, view: View, values: Values, request: PageRequest, make: Make[T]) -> Page[T]:
         """Returns a page; `make` makes what it holds of the rows."""
         count = view.kept(self._count, values, _number)
-        offset = min((request.page - 1) * request.size, _MAX_OFFSET)
+        offset = offset_of(request)
         if view.keeps and _DEEP <= offset < count:
             chosen = view.kept(self._ids, values, _numbers)[offset : offset + request.size]
             rows = view.rows(self._chosen, {**values, "ids": ids(chosen)})
         else:
             rows = view.rows(self._page, {**values, "limit": request.size, "offset": offset})
         return Page(make(rows), request.page, request.size, count)
+
+
+def offset_of(request: PageRequest) -> int:
+    """Returns how many rows come before a page, as far as a database can count."""
+    return min((request.page - 1) * request.size, _MAX_OFFSET)
 
 
 def containing(column: Any, parameter: str) -> ColumnElement[bool]:

@@ -46,6 +46,7 @@ async def status(view: View) -> Response:
         others=used[BARS:],
         disk=disk,
         health=await health.get(),
+        channels=view.parts.indexer.channels,
     )
 
 

@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode
 
 from starlette.datastructures import QueryParams
@@ -141,11 +141,12 @@ class View:
             "notice": unquote(self.request.cookies.get(_NOTICE, "")),
             "assets": f"{self.base}/static/{self.assets.digest}",
         }
-        text = loaded.render(shown)
-        return await self._answer(text.encode("utf-8", "replace"), http_status, keep=keep)
+        # A page of thousands of packages takes longer than the event loop may be held.
+        packs = accepts_gzip(self.request)
+        made = await asyncio.to_thread(_made, loaded, shown, packs=packs)
+        return self._answer(made, http_status, keep=keep)
 
-    async def _answer(self, data: bytes, status: int, *, keep: bool) -> Response:
-        etag = f'W/"{hashlib.sha256(data).hexdigest()[:32]}"'
+    def _answer(self, made: "_Made", status: int, *, keep: bool) -> Response:
         headers = {
             "Content-Security-Policy": POLICY,
             "Vary": "Accept-Encoding, Cookie",
@@ -158,13 +159,27 @@ class View:
         if not keep:
             headers["Cache-Control"] = "no-store"
         elif status == 200 and self.request.method == "GET":
-            headers["ETag"] = etag
-            if self.request.headers.get("if-none-match") == etag:
+            headers["ETag"] = made.etag
+            if self.request.headers.get("if-none-match") == made.etag:
                 return Response(status_code=304, headers=headers)
-        if len(data) > _PACKED_BYTES and accepts_gzip(self.request):
+        if made.is_packed:
             headers["Content-Encoding"] = "gzip"
-            data = await asyncio.to_thread(gzip.compress, data, _LEVEL, mtime=0)
-        return Response(data, status, headers, "text/html")
+        return Response(made.data, status, headers, "text/html")
+
+
+class _Made(NamedTuple):
+    """A page as it goes out."""
+
+    data: bytes
+    etag: str
+    is_packed: bool
+
+
+def _made(template: Any, values: Mapping[str, Any], *, packs: bool) -> _Made:
+    data = template.render(values).encode("utf-8", "replace")
+    etag = f'W/"{hashlib.sha256(data).hexdigest()[:32]}"'
+    packs = packs and len(data) > _PACKED_BYTES
+    return _Made(gzip.compress(data, _LEVEL, mtime=0) if packs else data, etag, packs)
 
 
 Handler = Callable[[View], Awaitable[Response]]

@@ -27,6 +27,8 @@ export function trouble(text) {
   box.hidden = !text;
 }
 
+export const AWAY = "The daemon does not answer. What you typed is still here; try again in a moment.";
+
 /** Fetches a page or an answer. Throws an Error whose text is for people. */
 export async function ask(url, options = {}) {
   let response;
@@ -34,9 +36,10 @@ export async function ask(url, options = {}) {
     response = await fetch(url, { credentials: "same-origin", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The daemon does not answer. What you typed is still here; try again in a moment.");
+    throw new Error(AWAY);
   }
   if (response.ok) return response;
+  if (response.status === 404) throw new Error("This is not here any more; somebody may have deleted it.");
   if (response.status === 401 || (response.status === 403 && document.body.dataset.signedIn === "no")) {
     throw new Error("You are not signed in any more. Sign in in another tab, and try again here; what you typed is kept.");
   }

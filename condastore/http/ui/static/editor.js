@@ -1,6 +1,6 @@
 // The page where an environment is written: its text and its picker show the same.
 
-import { $, $$, ask, debounce, trouble } from "./dom.js";
+import { $, $$, ask, AWAY, debounce, trouble } from "./dom.js";
 import { picker } from "./picker.js";
 import { Environment } from "./yaml.js";
 
@@ -155,7 +155,7 @@ async function preview(event) {
   busy.textContent = "Solving…";
   try {
     const response = await fetch(location.href, { method: "POST", body: body("preview"), credentials: "same-origin" }).catch(() => {
-      throw new Error("The daemon does not answer. What you typed is still here; try again in a moment.");
+      throw new Error(AWAY);
     });
     const fetched = new DOMParser().parseFromString(await response.text(), "text/html");
     for (const region of ["problems", "preview"]) {

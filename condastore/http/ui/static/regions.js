@@ -33,13 +33,16 @@ export async function refresh(url, { signal } = {}) {
 /** Looks again every few seconds as long as something on the page is under way. */
 export function keepLive() {
   let running = false;
+  let failed = false;
   setInterval(async () => {
     if (running || document.hidden || !$("[data-live]")) return;
     running = true;
     try {
       await refresh(location.href);
-      trouble(null);
+      if (failed) trouble(null);
+      failed = false;
     } catch (error) {
+      failed = true;
       trouble(error.message);
     } finally {
       running = false;
