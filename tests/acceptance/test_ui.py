@@ -388,7 +388,8 @@ def test_every_page_is_accessible(
         path = template.format(*web)
         visitor.go(path)
         page.wait_for_load_state("networkidle")
-        visitor.screenshot(f"{scheme}-{number:02}{path.partition('?')[0].replace('/', '-')}")
+        name = re.sub("[^a-z]+", "-", template.removeprefix("/ui/")).strip("-")
+        visitor.screenshot(f"{scheme}-{number:02}-{name}")
         problems = visitor.violations()
         if visitor.overflow() > 0:
             problems.append(f"{visitor.overflow()} px too wide")

@@ -258,7 +258,11 @@ function show(box) {
     view.later();
     state.textContent = "";
     trouble(null);
-    if (box.dataset.over === "no") refresh(location.href).catch((error) => trouble(error.message));
+    if (box.dataset.over === "no") {
+      // That it is queued is not news any more.
+      $("[data-notice]").hidden = true;
+      refresh(location.href).catch((error) => trouble(error.message));
+    }
     box.dataset.over = "yes";
     box.dataset.status = last;
   };
