@@ -14,6 +14,7 @@ from benchmarks.api import fill
 from benchmarks.measure import Table, percentile
 from benchmarks.scene import Scene, run
 from benchmarks.served import Daemon, running
+from benchmarks.usage import cpu_seconds
 
 P99_S = 0.050
 PAINT_S = 0.300
@@ -37,12 +38,15 @@ def measure(scene: Scene) -> Table:
             url = f"{daemon.url}/ui{path}"
             client.get(url)
             taken, size = [], 0
+            before = cpu_seconds(daemon.pid)
             for _ in range(requests):
                 began = time.perf_counter()
                 answer = client.get(url)
                 taken.append(time.perf_counter() - began)
                 assert answer.status_code == 200, answer.text
                 size = len(gzip.compress(answer.content, 4))
+            used = (cpu_seconds(daemon.pid) - before) / requests
+            table.value(f"{what}, the daemon's CPU", [used], "s")
             table.value(f"{what}, median", [statistics.median(taken)], "s")
             table.value(f"{what}, 99th percentile", [percentile(taken, 99)], "s", P99_S)
             weight = (size + sum(files)) / 1e3

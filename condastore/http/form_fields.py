@@ -5,7 +5,8 @@ from urllib.parse import parse_qs
 
 from starlette.requests import Request
 
-from condastore.errors import InvalidInput, TooLarge
+from condastore.errors import InvalidInput
+from condastore.http.parameters import limited_body
 
 MAX_FIELDS = 100
 # Percent signs make three bytes of one.
@@ -16,16 +17,12 @@ _IN_LOOP_BYTES = 64 * 1024
 async def read_form(request: Request, max_bytes: int) -> dict[str, str]:
     """Returns the fields of a form, the last one of each name.
 
-    Raises `TooLarge` as soon as more than `max_bytes` have come, and `InvalidInput`.
+    Raises `TooLarge` and `InvalidInput`.
     """
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > max_bytes:
-            raise TooLarge(f"the body is larger than {max_bytes} bytes")
+    data = await limited_body(request, max_bytes)
     if len(data) <= _IN_LOOP_BYTES:
-        return _fields(bytes(data))
-    return await asyncio.to_thread(_fields, bytes(data))
+        return _fields(data)
+    return await asyncio.to_thread(_fields, data)
 
 
 def _fields(data: bytes) -> dict[str, str]:

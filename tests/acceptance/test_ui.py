@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -338,6 +339,30 @@ def test_tokens_and_namespaces(daemon: Daemon, visit: Visit) -> None:
     visitor.expected.add("status of 404")
     page.get_by_role("button", name="Grant").click()
     expect(page.get_by_role("alert").filter(has_text="does not exist")).to_be_visible()
+
+
+def test_roles_of_the_second_version(tmp_path: Path) -> None:
+    """There a namespace itself says to whom it is open."""
+    version = "--RBACAuthorizationBackend.role_mappings_version=2"
+    with running(tmp_path / "data", version) as daemon:
+
+        def post(path: str, **form: str) -> httpx.Response:
+            return daemon.client.post(f"{daemon.url}/ui{path}", data=form, follow_redirects=True)
+
+        for name in ("lab", "grace"):
+            assert post("/namespace/", name=name).status_code == 200
+        for role in ("viewer", "developer"):
+            page = post("/namespace/lab/", action="grant", other="grace", role=role)
+            assert re.search(rf"Users of the namespace grace</th><td>{role}<", page.text)
+            [row] = daemon.data_of("/namespace/lab/roles")
+            assert (row["other_namespace"], row["role"]) == ("grace", role)
+        assert "granted here" in page.text
+        assert post("/namespace/lab/", action="grant", other="x", role="viewer").status_code == 400
+        assert post("/namespace/lab/", action="nothing").status_code == 400
+        post("/namespace/lab/", action="withdraw", other="grace")
+        assert daemon.data_of("/namespace/lab/roles") == []
+        assert post("/namespace/lab/", action="delete", confirm="la").status_code == 400
+        assert "is being deleted" in post("/namespace/lab/", action="delete", confirm="lab").text
 
 
 def test_settings_and_status(daemon: Daemon, visit: Visit) -> None:

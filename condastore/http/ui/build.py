@@ -1,6 +1,5 @@
 """One build: how far it is, its log, why it failed, its packages and its artifacts."""
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +8,10 @@ from starlette.responses import Response
 from condastore.build_rows import arn
 from condastore.builds import ARTIFACT_TASKS, FINAL, ArtifactType, BuildStatus
 from condastore.errors import InvalidInput, NotFound
+from condastore.http.ui import views
 from condastore.http.ui.environment import package_table, text_of_build
 from condastore.http.ui.phrases import size_text
-from condastore.http.ui.views import View
+from condastore.http.ui.views import Action, View
 from condastore.service import artifacts, builds, environments, logs, overview
 from condastore.service.artifacts import ArtifactState
 from condastore.tables import Build, utcnow
@@ -93,11 +93,7 @@ async def _part(view: View, build: Build, tab: str) -> dict[str, Any]:
 
 async def act(view: View) -> Response:
     """What a form on the page asks for."""
-    form = await view.form()
-    action = _ACTIONS.get(form.get("action", ""))
-    if action is None:
-        raise InvalidInput("this form asks for something that this page can't do")
-    return await action(view, form)
+    return await views.act(view, _ACTIONS)
 
 
 async def _cancel(view: View, form: dict[str, str]) -> Response:
@@ -147,7 +143,7 @@ async def _remove(view: View, form: dict[str, str]) -> Response:
     return view.redirect(_artifacts_url(view), f"{NAMES[artifact]}: {what}.")
 
 
-_ACTIONS: dict[str, Callable[[View, dict[str, str]], Awaitable[Response]]] = {
+_ACTIONS: dict[str, Action] = {
     "cancel": _cancel,
     "rebuild": _rebuild,
     "delete": _delete,

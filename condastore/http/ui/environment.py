@@ -1,7 +1,6 @@
 """One environment: what is in it, its builds, how to use it, and what can be done with it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.datastructures import URL
@@ -9,7 +8,7 @@ from starlette.responses import Response
 
 from condastore.builds import FINAL, ArtifactType
 from condastore.errors import InvalidInput
-from condastore.http.ui import specification_text
+from condastore.http.ui import specification_text, views
 from condastore.http.ui.differences import (
     asked_for,
     compare,
@@ -18,7 +17,7 @@ from condastore.http.ui.differences import (
     ways,
 )
 from condastore.http.ui.phrases import size_text
-from condastore.http.ui.views import View
+from condastore.http.ui.views import Action, View
 from condastore.service import environments, overview
 from condastore.tables import Build, Environment
 
@@ -117,11 +116,7 @@ async def difference(view: View) -> Response:
 
 async def act(view: View) -> Response:
     """What a form on the page asks for."""
-    form = await view.form()
-    action = _ACTIONS.get(form.get("action", ""))
-    if action is None:
-        raise InvalidInput("this form asks for something that this page can't do")
-    return await action(view, form)
+    return await views.act(view, _ACTIONS)
 
 
 async def _activate(view: View, form: dict[str, str]) -> Response:
@@ -157,7 +152,7 @@ async def _delete(view: View, form: dict[str, str]) -> Response:
     )
 
 
-_ACTIONS: dict[str, Callable[[View, dict[str, str]], Awaitable[Response]]] = {
+_ACTIONS: dict[str, Action] = {
     "activate": _activate,
     "describe": _describe,
     "delete": _delete,

@@ -1,6 +1,5 @@
 """Namespaces: what they hold and who can do what in them; and oneself: rights and tokens."""
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -9,8 +8,9 @@ from starlette.responses import RedirectResponse, Response
 
 from condastore.access import DEFAULT_ROLES, PERMISSIONS
 from condastore.errors import CondaStoreError, InvalidInput, Unauthorized
+from condastore.http.ui import views
 from condastore.http.ui.phrases import size_text
-from condastore.http.ui.views import View
+from condastore.http.ui.views import Action, View
 from condastore.service import namespaces, sharing, tokens, usage
 from condastore.service.pages import Page, PageRequest
 from condastore.service.tokens import TokenRecord
@@ -49,7 +49,7 @@ async def create_namespace(view: View) -> Response:
     name = (await view.form()).get("name", "").strip()
     try:
         await namespaces.create_namespace(view.parts, view.caller, name)
-    except (InvalidInput, CondaStoreError) as error:
+    except CondaStoreError as error:
         if isinstance(error, Unauthorized) and not view.caller.authenticated:
             raise
         text = "You may not make a namespace with this name." if error.status == 403 else str(error)
@@ -96,12 +96,8 @@ _INSIDE = ("environment:", "build:")
 
 async def act(view: View) -> Response:
     """What a form on the page of a namespace asks for."""
-    form = await view.form()
-    action = _ACTIONS.get(form.get("action", ""))
-    if action is None:
-        raise InvalidInput("this form asks for something that this page can't do")
     try:
-        return await action(view, form)
+        return await views.act(view, _ACTIONS)
     except CondaStoreError as error:
         if isinstance(error, Unauthorized) and not view.caller.authenticated:
             raise
@@ -137,7 +133,7 @@ async def _delete(view: View, form: dict[str, str]) -> Response:
     )
 
 
-_ACTIONS: dict[str, Callable[[View, dict[str, str]], Awaitable[Response]]] = {
+_ACTIONS: dict[str, Action] = {
     "grant": _grant,
     "withdraw": _withdraw,
     "delete": _delete,

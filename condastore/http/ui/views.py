@@ -17,7 +17,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from condastore.access import Caller
-from condastore.errors import CondaStoreError, NotFound, TooLarge, Unauthorized, Unprocessable
+from condastore.errors import (
+    CondaStoreError,
+    InvalidInput,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+    Unprocessable,
+)
 from condastore.http.context import caller_of, parts_of
 from condastore.http.form_fields import read_form
 from condastore.http.operations import ROUTE
@@ -183,6 +190,17 @@ def _made(template: Any, values: Mapping[str, Any], *, packs: bool) -> _Made:
 
 
 Handler = Callable[[View], Awaitable[Response]]
+Action = Callable[[View, dict[str, str]], Awaitable[Response]]
+"""What a form asks for, with its fields."""
+
+
+async def act(view: View, actions: Mapping[str, Action]) -> Response:
+    """Does what the form's field `action` names. Raises `InvalidInput` for what is not there."""
+    form = await view.form()
+    action = actions.get(form.get("action", ""))
+    if action is None:
+        raise InvalidInput("this form asks for something that this page can't do")
+    return await action(view, form)
 
 
 class Pages:
