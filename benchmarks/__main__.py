@@ -18,6 +18,7 @@ BENCHMARKS = (
     "api",
     "ui",
     "index",
+    "connections",
 )
 
 

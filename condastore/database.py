@@ -16,7 +16,7 @@ import aiosqlite
 from sqlalchemy import Column, MetaData, String, Table, event, inspect, make_url, text
 from sqlalchemy.engine import URL, Connection, ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
@@ -108,13 +108,17 @@ class Database:
         try:
             if self.is_sqlite and self._url.database:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-            async with self._writer.begin() as connection:
+            async with (
+                self._writer.connect() as connection,
+                self._without_foreign_keys(connection),
+                connection.begin(),
+            ):
                 await connection.run_sync(self._migrate)
             if self.is_sqlite:
                 await self._connect_readers()
             if self._views is not None:
                 self._views.start()
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise ConfigurationError(
                 f"the database at CondaStore.database_url "
@@ -124,7 +128,7 @@ class Database:
     async def close(self) -> None:
         """Closes every connection."""
         if self._views is not None:
-            self._views.close()
+            await asyncio.to_thread(self._views.close)
         await self._reader.dispose()
         await self._writer.dispose()
 
@@ -175,6 +179,22 @@ class Database:
         )
         _tune_sqlite(engine, begin="BEGIN" if readers else "BEGIN IMMEDIATE")
         return engine
+
+    @asynccontextmanager
+    async def _without_foreign_keys(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        """A revision may replace a table that others refer to; within a transaction it is too late.
+
+        On PostgreSQL tables are altered in place.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute("PRAGMA foreign_keys=OFF")
+        try:
+            yield
+        finally:
+            await driver.execute("PRAGMA foreign_keys=ON")
 
     async def _connect_readers(self) -> None:
         """Makes all connections now, where no cancellation comes in between."""

@@ -35,7 +35,10 @@ class PackLimits(TypedDict):
 
 
 class SolveJob(TypedDict):
-    """Find the packages of an environment for each platform."""
+    """Find the packages of an environment for each platform.
+
+    `exclude_newer` is a day, YYYY-MM-DD: packages since then, or of unknown age, don't count.
+    """
 
     engine: str
     channels: list[str]
@@ -43,6 +46,7 @@ class SolveJob(TypedDict):
     platforms: list[str]
     virtual_packages: dict[str, list[list[str]]]
     cuda: str | None
+    exclude_newer: NotRequired[str | None]
     timeout_s: float
     repodata_cache: str
     repodata_ttl_s: float

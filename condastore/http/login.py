@@ -17,7 +17,7 @@ from condastore.http import shapes
 from condastore.http.attempts import ADDRESS_ATTEMPTS, USER_ATTEMPTS, Attempts
 from condastore.http.context import parts_of, presented_token
 from condastore.http.cookies import forget, sign_in
-from condastore.http.form_fields import read_form
+from condastore.http.form_data import FORM, read_form
 from condastore.http.oauth import OAuthLogin
 from condastore.http.pages import page
 from condastore.http.parameters import SMALL_BODY_BYTES, Body, json_body
@@ -28,7 +28,6 @@ from condastore.names import check_name
 WRONG = "Invalid authentication credentials"
 # conda-store's.
 SESSION_S = 14 * 24 * 3600
-FORM = "application/x-www-form-urlencoded"
 
 
 class Credentials(Body, kw_only=True):
@@ -188,8 +187,10 @@ async def _json_of(request: Request) -> Credentials:
 
 
 async def _form_of(request: Request) -> Credentials:
-    values = await read_form(request, SMALL_BODY_BYTES)
-    return Credentials(username=values.get("username", ""), password=values.get("password", ""))
+    values = await read_form(request)
+    return Credentials(
+        username=values.get("username", [""])[0], password=values.get("password", [""])[0]
+    )
 
 
 def _address(request: Request) -> str:

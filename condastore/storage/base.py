@@ -2,9 +2,20 @@
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from traitlets.config import LoggingConfigurable
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is known of what is under a key."""
+
+    size: int
+    """In bytes."""
+    version: str
+    """Another one when the bytes are others."""
 
 
 class Storage(LoggingConfigurable):
@@ -29,12 +40,38 @@ class Storage(LoggingConfigurable):
         """Stores bytes, durably; replaces what was there."""
 
     @abstractmethod
+    async def stat(self, key: str) -> Stored | None:
+        """Returns what is known of what is under a key; None when there is nothing."""
+
     async def size(self, key: str) -> int | None:
         """Returns the bytes under a key; None when there is nothing."""
+        found = await self.stat(key)
+        return None if found is None else found.size
 
     @abstractmethod
-    def read(self, key: str, offset: int = 0) -> AsyncIterator[bytes]:
-        """Yields what is under a key from a byte offset on. Raises `FileNotFoundError`."""
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Yields what is under a key from a byte offset on, at most `length` bytes of it.
+
+        What it has begun to read it reads to the end, also when the key is deleted meanwhile.
+        Raises `FileNotFoundError`.
+        """
+
+    async def url(self, key: str, *, media_type: str, filename: str | None) -> str | None:
+        """Returns where a client can get what is under a key itself, for some minutes, without
+        credentials; None when it can only be read through us."""
+        del key, media_type, filename
+        return None
+
+    @abstractmethod
+    def ages(self, folder: str) -> AsyncIterator[tuple[str, float]]:
+        """Yields each key below a folder such as `blobs`, with its age in seconds."""
+
+    @abstractmethod
+    async def delete_older(self, key: str, age_s: float) -> int:
+        """Removes what is under a key, unless it was written less than `age_s` seconds ago.
+
+        Returns the bytes that came free. What is written at the same moment stays.
+        """
 
     @abstractmethod
     async def delete(self, key: str) -> int:

@@ -177,7 +177,11 @@ def test_without_javascript(daemon: Daemon, visit: Visit, tiny: str) -> None:
     page.get_by_role("button", name="Search").click()
     expect(page).to_have_url(re.compile("search=plai"))
     page.get_by_role("link", name="bob / plain").click()
-    for tab, text in (("Use it", "conda activate"), ("Specification", "- harmless")):
+    for tab, text in (
+        ("Use it", "conda activate"),
+        ("Use it", "bob/plain:latest"),
+        ("Specification", "- harmless"),
+    ):
         page.get_by_role("link", name=tab).click()
         expect(page.locator("main")).to_contain_text(text)
     page.get_by_role("button", name="Rebuild").click()

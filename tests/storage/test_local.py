@@ -87,3 +87,50 @@ async def test_keys_that_no_file_system_takes_are_kept_apart(storage: LocalStora
         await storage.put_bytes(f"yaml/{'x' * 300}{letter}.yml", letter.encode())
     assert await read(storage, f"yaml/{'x' * 300}a.yml") == b"a"
     assert await read(storage, f"yaml/{'x' * 300}b.yml") == b"b"
+
+
+async def test_a_part_can_be_read(storage: LocalStorage) -> None:
+    data = os.urandom(700_000)
+    await storage.put_bytes("yaml/a.yml", data)
+    for offset, length in ((0, 1), (5, 600_000), (699_999, 1), (699_999, 50), (3, 0)):
+        pieces = [piece async for piece in storage.read("yaml/a.yml", offset, length)]
+        assert b"".join(pieces) == data[offset : offset + length]
+
+
+async def test_other_bytes_have_another_version(storage: LocalStorage) -> None:
+    assert await storage.stat("yaml/a.yml") is None
+    versions = set()
+    for data in (b"1", b"2", b"22", b"1"):
+        await storage.put_bytes("yaml/a.yml", data)
+        found = await storage.stat("yaml/a.yml")
+        assert found is not None
+        assert found.size == len(data)
+        assert '"' not in found.version
+        versions.add(found.version)
+    assert len(versions) == 4
+    assert await storage.url("yaml/a.yml", media_type="text/yaml", filename=None) is None
+
+
+async def test_everything_below_a_folder_is_listed(storage: LocalStorage) -> None:
+    assert [found async for found in storage.ages("blobs")] == []
+    keys = {"blobs/sha256/00/a", "blobs/sha256/00/b", "blobs/sha256/ff/c"}
+    for key in [*keys, "logs/a.log"]:
+        await storage.put_bytes(key, b"x")
+    ages = {key: age_s async for key, age_s in storage.ages("blobs")}
+    assert ages.keys() == keys
+    assert all(-1 < age_s < 60 for age_s in ages.values())
+
+
+async def test_what_was_written_lately_is_not_removed_as_old(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    assert await storage.delete_older("blobs/a", 10) == 0
+    await storage.put_bytes("blobs/a", b"12345")
+    assert await storage.delete_older("blobs/a", 10) == 0
+    assert await read(storage, "blobs/a") == b"12345"
+    path = tmp_path / "storage/blobs/a"
+    os.utime(path, (path.stat().st_mtime - 20,) * 2)
+    assert await storage.delete_older("blobs/a", 10) == 5
+    assert await storage.size("blobs/a") is None
+    left = await asyncio.to_thread(lambda: list((tmp_path / "storage/.unfinished").iterdir()))
+    assert left == []

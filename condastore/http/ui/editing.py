@@ -15,7 +15,7 @@ from condastore.errors import (
     InvalidSpecification,
     Unauthorized,
 )
-from condastore.http.form_fields import OVERHEAD
+from condastore.http.form_data import OVERHEAD
 from condastore.http.operations import unless_gone
 from condastore.http.parameters import SMALL_BODY_BYTES
 from condastore.http.problems import json_response

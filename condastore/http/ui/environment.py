@@ -18,7 +18,7 @@ from condastore.http.ui.differences import (
 )
 from condastore.http.ui.phrases import size_text
 from condastore.http.ui.views import Action, View
-from condastore.service import environments, overview
+from condastore.service import environments, images, overview
 from condastore.tables import Build, Environment
 
 PAGE_SIZE = 30
@@ -53,7 +53,7 @@ async def show(view: View) -> Response:
 async def _part(view: View, environment: Environment, current: Build, tab: str) -> dict[str, Any]:
     """Returns what one part of the page needs besides."""
     if tab == "use":
-        return {"use": _ways(view, environment, current)}
+        return {"use": await _ways(view, environment, current)}
     if tab == "specification":
         return {"text": await text_of_build(current)}
     if tab == "builds":
@@ -177,7 +177,7 @@ def _number(text: str) -> int:
     return int(digits)
 
 
-def _ways(view: View, environment: Environment, current: Build) -> dict[str, Any]:
+async def _ways(view: View, environment: Environment, current: Build) -> dict[str, Any]:
     """Returns the ways to use an environment; links to files only where there are files."""
     namespace, name = environment.namespace.name, environment.name
     url = URL(scope=view.request.scope)
@@ -189,10 +189,22 @@ def _ways(view: View, environment: Environment, current: Build) -> dict[str, Any
         "has_prefix": ArtifactType.DIRECTORY in has and current.build_key_version != 3,
         "server": server,
         "api": api,
-        "image": has.get(ArtifactType.DOCKER_MANIFEST),
-        "host": url.netloc,
+        "image": await _image(view, current),
         "archive": ArtifactType.CONDA_PACK in has,
         "installer": ArtifactType.CONSTRUCTOR_INSTALLER in has,
         "lockfile": ArtifactType.LOCKFILE in has,
         "yaml": ArtifactType.YAML in has,
     }
+
+
+async def _image(view: View, build: Build) -> tuple[str, str] | None:
+    """Returns what to pull, and the tag of exactly this build.
+
+    None where there is no registry, or the environment's name can't be one's there.
+    """
+    state = view.request.app.state
+    name = await images.image_name(view.parts, view.caller, build.id)
+    if name is None or not state.has_registry:
+        return None
+    repository, _, tag = name.partition(":")
+    return f"{state.registry_host or view.request.url.netloc}/{repository}:latest", tag

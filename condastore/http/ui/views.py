@@ -26,7 +26,7 @@ from condastore.errors import (
     Unprocessable,
 )
 from condastore.http.context import caller_of, parts_of
-from condastore.http.form_fields import read_form
+from condastore.http.form_data import read_form
 from condastore.http.operations import ROUTE
 from condastore.http.parameters import SMALL_BODY_BYTES, path_id
 from condastore.http.ui.assets import Assets, accepts_gzip
@@ -117,7 +117,8 @@ class View:
         """Returns the fields of the form that was sent, which is read once."""
         scope = self.request.scope
         if _FORM not in scope:
-            scope[_FORM] = await read_form(self.request, max_bytes)
+            fields = await read_form(self.request, max_bytes)
+            scope[_FORM] = {name: values[-1] for name, values in fields.items()}
         found: dict[str, str] = scope[_FORM]
         return found
 
