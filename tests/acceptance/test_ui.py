@@ -1,9 +1,11 @@
 """The web interface in a real browser: whole journeys, with and without JavaScript."""
 
+import html
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -197,6 +199,20 @@ def test_hostile_text_stays_text(visit: Visit, web: tuple[int, int, int]) -> Non
     page = visitor.go(f"/ui/?search={HOSTILE}")
     expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
     expect(page.get_by_placeholder("Search")).to_have_value(HOSTILE)
+
+
+def test_every_link_of_an_odd_name_leads_there(daemon: Daemon, tiny: str) -> None:
+    """Names may have characters that mean something in an address."""
+    name = "a?b&c=d~^$@+e"
+    daemon.submit({"name": name, "channels": [tiny], "dependencies": ["harmless"]}, namespace="o?o")
+    page = f"/ui/environment/{quote('o?o')}/{quote(name, safe='')}/"
+    for path in (f"/ui/?namespace={quote('o?o')}", page, f"{page}?tab=builds"):
+        text = daemon.client.get(f"{daemon.url}{path}").text
+        links = {html.unescape(link) for link in re.findall(r'href="([^"]*/ui/[^"]*)"', text)}
+        assert any(quote(name, safe="") in link for link in links)
+        for link in links:
+            answer = daemon.client.get(daemon.url.removesuffix(PREFIX) + link)
+            assert answer.status_code == 200, link
 
 
 def test_a_failure_says_why_and_what_next(visit: Visit, web: tuple[int, int, int]) -> None:

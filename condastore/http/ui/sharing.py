@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from starlette.responses import RedirectResponse, Response
 
-from condastore.access import DEFAULT_ROLES, PERMISSIONS
+from condastore.access import PERMISSIONS
 from condastore.errors import CondaStoreError, InvalidInput, Unauthorized
 from condastore.http.ui import views
 from condastore.http.ui.phrases import size_text
@@ -205,7 +205,6 @@ async def _user(
         form=shown,
         lifetimes=LIFETIMES,
         roles=ROLES,
-        default_roles=DEFAULT_ROLES,
         prefix=view.url_prefix,
     )
 

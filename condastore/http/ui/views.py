@@ -106,7 +106,7 @@ class View:
             given.pop(key, None)
             if value is not None and value != "":
                 given[key] = value
-        path = quote(self.request.url.path, safe="/~@$&+=")
+        path = quote(self.request.scope["path"], safe="/~@$&+=")
         return path + (f"?{urlencode(given)}" if given else "")
 
     def allows(self, permission: str, arn: str) -> bool:

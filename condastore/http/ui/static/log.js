@@ -98,7 +98,6 @@ class Window {
 
   draw() {
     const count = this.lines.texts.length;
-    this.space.setAttribute("class", "log-space");
     this.space.style.height = `${count * ROW}px`;
     this.element.style.height = `${Math.max(count, 6) * ROW + 20}px`;
     if (this.follows) this.element.scrollTop = count * ROW;
