@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Integer, Select, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -29,9 +29,47 @@ from condastore.tables import (
     build_packages,
     row_id,
 )
+from condastore.views import Statement, View
 
 # How many of the last builds an estimate is made of.
 _RECENT = 20
+
+
+_OF_ENVIRONMENT = Build.environment_id == bindparam("environment_id")
+_COUNT = Statement(select(func.count()).select_from(Build).where(_OF_ENVIRONMENT))
+_BUILDS = Statement(
+    select(
+        Build.id,
+        Build.status,
+        Build.status_info,
+        Build.size,
+        Build.scheduled_on,
+        Build.started_on,
+        Build.ended_on,
+        Build.deleted_on,
+    )
+    .where(_OF_ENVIRONMENT)
+    .order_by(Build.id.desc())
+    .limit(bindparam("size", type_=Integer()))
+    .offset(bindparam("offset", type_=Integer()))
+)
+_PACKAGES = Statement(
+    select(
+        CondaPackage.name,
+        CondaPackage.version,
+        CondaPackageBuild.build,
+        CondaChannel.name,
+        CondaPackageBuild.size,
+        CondaPackageBuild.depends,
+        CondaPackage.summary,
+    )
+    .select_from(build_packages)
+    .join(CondaPackageBuild, build_packages.c.conda_package_build_id == CondaPackageBuild.id)
+    .join(CondaPackage, CondaPackage.id == CondaPackageBuild.package_id)
+    .join(CondaChannel, CondaChannel.id == CondaPackage.channel_id)
+    .where(build_packages.c.build_id == bindparam("build_id"))
+    .order_by(CondaPackage.name)
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +101,6 @@ class BuildLine:
     started_on: datetime | None
     ended_on: datetime | None
     deleted_on: datetime | None
-    specification_id: int
 
 
 @dataclass(frozen=True)
@@ -179,56 +216,29 @@ async def list_builds_of(
 ) -> Page[BuildLine]:
     """Returns a page of the builds of an environment, newest first."""
     caller.require("environment::read", arn)
-    query: Any = (
-        select(
-            Build.id,
-            Build.status,
-            Build.status_info,
-            Build.size,
-            Build.scheduled_on,
-            Build.started_on,
-            Build.ended_on,
-            Build.deleted_on,
-            Build.specification_id,
-        )
-        .where(Build.environment_id == environment_id)
-        .order_by(Build.id.desc())
-    )
-    async with parts.database.read() as session:
-        rows = await session.execute(query.limit(size).offset((page - 1) * size))
-        lines = [BuildLine(*row) for row in rows]
-        count = select(func.count()).where(Build.environment_id == environment_id)
-        return Page(lines, page, size, await session.scalar(count) or 0)
+    values = {"environment_id": environment_id, "size": size, "offset": (page - 1) * size}
+
+    def look(view: View) -> Page[BuildLine]:
+        [(count,)] = view.rows(_COUNT, values)
+        lines = [BuildLine(*row) for row in view.rows(_BUILDS, values)]
+        return Page(lines, page, size, count)
+
+    return await parts.database.view(look)
 
 
 async def packages_of(parts: Parts, build_ids: Sequence[int]) -> dict[int, list[InstalledPackage]]:
     """Returns the conda packages of builds that the caller may read, by build and name."""
-    found: dict[int, list[InstalledPackage]] = {}
-    async with parts.database.read() as session:
-        for build_id in dict.fromkeys(build_ids):
-            found[build_id] = await _packages_of(session, build_id)
-    return found
 
+    def look(view: View) -> dict[int, list[InstalledPackage]]:
+        return {
+            build_id: [
+                InstalledPackage(*row)
+                for row in view.rows(_PACKAGES, {"build_id": row_id(build_id)})
+            ]
+            for build_id in build_ids
+        }
 
-async def _packages_of(session: AsyncSession, build_id: int) -> list[InstalledPackage]:
-    query = (
-        select(
-            CondaPackage.name,
-            CondaPackage.version,
-            CondaPackageBuild.build,
-            CondaChannel.name,
-            CondaPackageBuild.size,
-            CondaPackageBuild.depends,
-            CondaPackage.summary,
-        )
-        .select_from(build_packages)
-        .join(CondaPackageBuild, build_packages.c.conda_package_build_id == CondaPackageBuild.id)
-        .join(CondaPackage, CondaPackage.id == CondaPackageBuild.package_id)
-        .join(CondaChannel, CondaChannel.id == CondaPackage.channel_id)
-        .where(build_packages.c.build_id == row_id(build_id))
-        .order_by(CondaPackage.name)
-    )
-    return [InstalledPackage(*row) for row in await session.execute(query)]
+    return await parts.database.view(look)
 
 
 async def phases_of(parts: Parts, build_id: int) -> list[dict[str, Any]]:
