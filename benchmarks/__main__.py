@@ -17,6 +17,7 @@ BENCHMARKS = (
     "log_latency",
     "api",
     "ui",
+    "downloads",
     "index",
     "connections",
 )
