@@ -47,10 +47,12 @@ def configurable_classes() -> list[type[Configurable]]:
     """Returns all classes that have settings, those as well that a daemon imports if it must."""
     from condastore.auth import oauth, pam
     from condastore.daemon import CondaStoreServer
+    from condastore.storage.s3 import S3Storage
 
     return [
         CondaStoreServer,
         *CondaStoreServer.classes,
+        S3Storage,
         pam.PAMAuthentication,
         oauth.GenericOAuthAuthentication,
         oauth.GithubOAuthAuthentication,

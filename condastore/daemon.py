@@ -57,6 +57,7 @@ from condastore.recovery import recover
 from condastore.service.parts import Parts
 from condastore.setting_rows import configured
 from condastore.storage import LocalStorage, Storage
+from condastore.storage.outbox import Outbox
 from condastore.streams import LogHub
 from condastore.tasks import TaskQueue
 
@@ -212,6 +213,7 @@ class Daemon:
             authentication = self._authentication(token)
             parts = self._parts(database, self._identities(database, secret, token), stack)
             await parts.storage.open()
+            stack.push_async_callback(parts.storage.close)
             await recover(database, parts.pool, self._store, parts.logs)
             self._announce(listener, token)
             web = create_app(parts, authentication, self._web_options(secret))
@@ -326,11 +328,14 @@ class Daemon:
                 ),
                 name="http",
             )
-            lag = group.create_task(parts.metrics.watch_loop(), name="event loop lag")
-            watching = group.create_task(self._watch(parts), name="watch paths")
+            beside = [
+                group.create_task(parts.metrics.watch_loop(), name="event loop lag"),
+                group.create_task(self._watch(parts), name="watch paths"),
+                group.create_task(parts.storage.run(), name="storage"),
+            ]
             await self._stopping.wait()
-            lag.cancel()
-            watching.cancel()
+            for task in beside:
+                task.cancel()
             logging.getLogger(__name__).info(
                 "stopping; %d running builds have %g s to finish",
                 parts.pool.running,
@@ -389,7 +394,7 @@ class Daemon:
         storage: Storage = self._config.storage_class(parent=self._app)
         if isinstance(storage, LocalStorage) and not storage.storage_path:
             storage.storage_path = str(self._data / "storage")
-        return storage
+        return Outbox(storage, self._data / "unstored") if storage.is_remote else storage
 
     def _secret(self) -> str:
         backend = AuthenticationBackend(parent=self._app)

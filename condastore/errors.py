@@ -9,6 +9,7 @@ CondaStoreError                    500
 ├── TooLarge                       413
 ├── Unprocessable                  422  a path, query or body that can't be parsed
 ├── Unavailable                    503  not now; try again later
+│   └── StorageUnavailable         503  the storage of artifacts; also an OSError
 ├── ConfigurationError                  the daemon can't start like this
 └── BuildError                          a build failed; the text is shown to its user
 """
@@ -73,6 +74,10 @@ class Unavailable(CondaStoreError):
     """The daemon can't do it now."""
 
     status = 503
+
+
+class StorageUnavailable(Unavailable, OSError):
+    """The storage can't be used now; whoever stores a file sees it as a disk's failure."""
 
 
 class ConfigurationError(CondaStoreError):

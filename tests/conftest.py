@@ -1,13 +1,14 @@
 """Real packages for all tests, made once a machine."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from condastore.database import Database
 from devtools.localchannel import make_channel
+from devtools.servers import S3Server, running
 from tests.databases import URLS, opened
 
 CACHE = Path(os.environ.get("CONDASTORE_TEST_CACHE") or Path.home() / ".cache" / "condastore-tests")
@@ -20,6 +21,14 @@ _skips: set[str] = set()
 def small_channel() -> Path:
     """A local channel with a real Python and a handful of packages."""
     return make_channel("small", CACHE / "channels" / "small", CACHE / "wheels")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server for the tests that leave it as it was."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    with running(server):
+        yield server
 
 
 @pytest.fixture(params=list(URLS))

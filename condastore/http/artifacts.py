@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from condastore.builds import ArtifactType, media_type
 from condastore.errors import InvalidInput, NotFound
@@ -29,13 +29,21 @@ async def find(
 async def respond(
     call: Call[Any, Any], build_id: int, artifact: ArtifactType, missing: str | None = None
 ) -> Response:
-    """Streams an artifact of a build from the storage; memory use does not depend on its size."""
+    """Streams an artifact of a build from the storage, or sends there if clients can reach it.
+
+    Memory use does not depend on its size.
+    """
     key = await find(call, build_id, artifact, missing)
-    size = await call.parts.storage.size(key)
+    storage = call.parts.storage
+    size = await storage.size(key)
     if size is None:
         raise NotFound(f"the {artifact.lower()} of build {build_id} is not in the storage")
+    url = await storage.url(key, media_type=media_type(artifact), filename=None)
+    if url is not None:
+        # The address is good for a while only, unlike the bytes.
+        return RedirectResponse(url, 307, {"Cache-Control": "private, no-store"})
     return StreamingResponse(
-        call.parts.storage.read(key),
+        storage.read(key),
         media_type=media_type(artifact),
         headers={"Content-Length": str(size)},
     )

@@ -74,6 +74,11 @@ async def readings(parts: Parts) -> list[Reading]:
             for status in BuildStatus
         ),
         _one("conda_store_environments", "Environments.", environments or 0),
+        _one(
+            "condastore_storage_waiting",
+            "Files that wait until the storage takes them.",
+            parts.storage.waiting,
+        ),
         Reading(
             "condastore_tasks",
             "Tasks that wait or run.",

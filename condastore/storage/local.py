@@ -1,20 +1,23 @@
 """Artifacts as files."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 from traitlets import Unicode
 
 from condastore.files import (
     copy_file,
-    fitting,
     make_directory,
     move_file,
     sync_directory,
     write_file,
 )
-from condastore.storage.base import Storage
+from condastore.storage.base import Storage, Stored, key_parts
 
 READ_BYTES = 256 * 1024
 
@@ -38,17 +41,21 @@ class LocalStorage(Storage):
     async def put_bytes(self, key: str, data: bytes) -> None:
         await asyncio.to_thread(write_file, self._path(key), data, made_in=self._unfinished)
 
-    async def size(self, key: str) -> int | None:
-        return await asyncio.to_thread(_size, self._path(key))
+    async def stat(self, key: str) -> Stored | None:
+        return await asyncio.to_thread(stat_of, self._path(key))
 
-    async def read(self, key: str, offset: int = 0) -> AsyncIterator[bytes]:
-        file = await asyncio.to_thread(self._path(key).open, "rb")
-        try:
-            await asyncio.to_thread(file.seek, offset)
-            while data := await asyncio.to_thread(file.read, READ_BYTES):
-                yield data
-        finally:
-            file.close()
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        return read_from(self._path(key), offset, length)
+
+    async def ages(self, folder: str) -> AsyncIterator[tuple[str, float]]:
+        root = self._path(folder)
+        directories = [root]
+        while directories:
+            directory = directories.pop()
+            below, files = await asyncio.to_thread(_listed, directory)
+            directories += below
+            for path, age_s in files:
+                yield path.relative_to(self.storage_path).as_posix(), age_s
 
     async def delete(self, key: str) -> int:
         return await asyncio.to_thread(_delete, self._path(key))
@@ -58,10 +65,20 @@ class LocalStorage(Storage):
         return Path(self.storage_path, ".unfinished")
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if not all(parts) or any(part in (".", "..") for part in parts):
-            raise ValueError(f"not a storage key: {key!r}")
-        return Path(self.storage_path, *map(fitting, parts))
+        return Path(self.storage_path, *key_parts(key))
+
+
+async def read_from(path: Path, offset: int, length: int | None) -> AsyncGenerator[bytes, None]:
+    """Yields a file's bytes from an offset on, at most `length` of them."""
+    file = await asyncio.to_thread(path.open, "rb", buffering=0)
+    try:
+        await asyncio.to_thread(file.seek, offset)
+        left = sys.maxsize if length is None else length
+        while left and (data := await asyncio.to_thread(file.read, min(left, READ_BYTES))):
+            left -= len(data)
+            yield data
+    finally:
+        file.close()
 
 
 def _make_empty(directory: Path) -> None:
@@ -70,17 +87,35 @@ def _make_empty(directory: Path) -> None:
         path.unlink()
 
 
-def _size(path: Path) -> int | None:
+def stat_of(path: Path) -> Stored | None:
+    """Returns what is known of a file; None if there is none."""
     try:
-        return path.stat().st_size
+        found = path.stat()
     except FileNotFoundError:
         return None
+    return Stored(found.st_size, f"{found.st_mtime_ns:x}-{found.st_ino:x}-{found.st_size:x}")
+
+
+def _listed(directory: Path) -> tuple[list[Path], list[tuple[Path, float]]]:
+    """Returns the directories in a directory, and the files with their ages."""
+    below, files, now = [], [], time.time()
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return [], []
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            below.append(Path(entry.path))
+        else:
+            with suppress(FileNotFoundError):
+                files.append((Path(entry.path), now - entry.stat().st_mtime))
+    return below, files
 
 
 def _delete(path: Path) -> int:
-    size = _size(path)
-    if size is None:
+    found = stat_of(path)
+    if found is None:
         return 0
     path.unlink(missing_ok=True)
     sync_directory(path.parent)
-    return size
+    return found.size
