@@ -59,10 +59,14 @@ c = get_config()
 #-------------------------------------------------------------------------------------------------
 # CondaStore: Where things are kept, and how environments are solved and built.
 
+# Compression of archives: `tar.gz`, which every tool reads, or `tar.zst`, which is smaller and
+# sooner unpacked.
+# c.CondaStore.archive_format = 'tar.gz'
+
 # Artifacts that are made of every build: `LOCKFILE`, `YAML`, `CONDA_PACK` (an archive),
 # `CONSTRUCTOR_INSTALLER`, `DOCKER_MANIFEST` (an image). The others are made when somebody asks
 # for them.
-# c.CondaStore.build_artifacts = ['LOCKFILE', 'YAML']
+# c.CondaStore.build_artifacts = ['LOCKFILE', 'YAML', 'CONDA_PACK']
 
 # Artifacts that stay when a build is deleted.
 # c.CondaStore.build_artifacts_kept_on_deletion = ['LOGS', 'LOCKFILE', 'YAML']
@@ -155,6 +159,10 @@ c = get_config()
 
 # Seconds that a build may take, from its start to its end.
 # c.CondaStore.max_build_time = 14400
+
+# Bytes of packed packages that are kept for the archives to come; those that were not used for
+# longest go first.
+# c.CondaStore.max_fragments_bytes = 8589934592
 
 # Bytes of a posted lockfile's text.
 # c.CondaStore.max_lockfile_bytes = 16777216

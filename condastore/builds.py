@@ -122,6 +122,11 @@ def storage_key(artifact: ArtifactType, key: str) -> str:
     return f"{_FILES[artifact].folder}/{key}{_FILES[artifact].suffix}"
 
 
+def archive_key(key: str, suffix: str) -> str:
+    """Where the archive of a build with this key is kept, by its suffix, such as `tar.zst`."""
+    return f"{_FILES[ArtifactType.CONDA_PACK].folder}/{key}.{suffix}"
+
+
 def media_type(artifact: ArtifactType) -> str:
     """The content type under which an artifact is served (§4.6)."""
     return _FILES[artifact].media_type

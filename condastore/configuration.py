@@ -221,10 +221,23 @@ class CondaStore(LoggingConfigurable):
 
     build_artifacts = List(
         Unicode(),
-        ["LOCKFILE", "YAML"],
+        ["LOCKFILE", "YAML", "CONDA_PACK"],
         help="""Artifacts that are made of every build: `LOCKFILE`, `YAML`, `CONDA_PACK` (an
         archive), `CONSTRUCTOR_INSTALLER`, `DOCKER_MANIFEST` (an image). The others are made when
         somebody asks for them.""",
+    ).tag(config=True)
+
+    archive_format = Enum(
+        ["tar.gz", "tar.zst"],
+        "tar.gz",
+        help="""Compression of archives: `tar.gz`, which every tool reads, or `tar.zst`, which is
+        smaller and sooner unpacked.""",
+    ).tag(config=True)
+
+    max_fragments_bytes = Integer(
+        8 * GIB,
+        help="""Bytes of packed packages that are kept for the archives to come; those that were
+        not used for longest go first.""",
     ).tag(config=True)
 
     build_artifacts_kept_on_deletion = List(

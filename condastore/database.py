@@ -6,7 +6,7 @@ beside it (WAL). On PostgreSQL both are ordinary sessions.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from sqlalchemy.types import Float
 from condastore.errors import ConfigurationError
 from condastore.migrations import HEAD
 from condastore.tables import Base
+from condastore.views import ConnectionView, SqliteReaders, View
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _READERS = 4
@@ -88,6 +89,7 @@ class Database:
         self._write_lock = asyncio.Lock() if self.is_sqlite else None
         self._writer = self._engine(readers=False)
         self._reader = self._engine(readers=True) if self.is_sqlite else self._writer
+        self._views = SqliteReaders(self._url.database or "", _READERS) if self.is_sqlite else None
 
     generation = 0
     """Grows with every write of this process."""
@@ -110,6 +112,8 @@ class Database:
                 await connection.run_sync(self._migrate)
             if self.is_sqlite:
                 await self._connect_readers()
+            if self._views is not None:
+                self._views.start()
         except (SQLAlchemyError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise ConfigurationError(
@@ -119,6 +123,8 @@ class Database:
 
     async def close(self) -> None:
         """Closes every connection."""
+        if self._views is not None:
+            self._views.close()
         await self._reader.dispose()
         await self._writer.dispose()
 
@@ -127,6 +133,16 @@ class Database:
         """A session that sees one state of the database and changes nothing."""
         async with AsyncSession(self._reader, expire_on_commit=False) as session:
             yield session
+
+    async def view(self, work: Callable[[View], T]) -> T:
+        """Returns what `work` returns, which sees one state of the database.
+
+        It runs in a thread, so it holds up nobody and uses nothing that belongs to the event loop.
+        """
+        if self._views is not None:
+            return await self._views.view(work, self.generation)
+        async with self._reader.connect() as connection:
+            return await connection.run_sync(lambda found: work(ConnectionView(found)))
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:

@@ -51,6 +51,7 @@ class Metrics:
             buckets=LATENCY_S,
             registry=self._registry,
         )
+        self._counted: dict[tuple[str, str, int], Histogram] = {}
         self._phases = Histogram(
             "condastore_build_phase_duration_seconds",
             "Time that a phase of a build took.",
@@ -66,7 +67,12 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts an answer; `route` is the template of a path, never a path."""
-        self._requests.labels(method, route, f"{status // 100}xx").observe(seconds)
+        key = method, route, status // 100
+        counted = self._counted.get(key)
+        if counted is None:
+            counted = self._requests.labels(method, route, f"{status // 100}xx")
+            self._counted[key] = counted
+        counted.observe(seconds)
 
     def phase_ended(self, phase: str, seconds: float) -> None:
         """Counts a phase of a build."""

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from condastore.files import (
     copy_file,
     fitting,
     make_directory,
+    move_file,
     replace_symlink,
     sync_directory,
     write_file,
@@ -80,6 +82,32 @@ def test_a_copy_has_the_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "sub" / "b").read_bytes() == data
     with pytest.raises(FileNotFoundError):
         copy_file(tmp_path / "none", tmp_path / "c")
+
+
+@pytest.mark.parametrize("other_file_system", [False, True])
+def test_a_moved_file_is_durable_and_gone_from_where_it_was(
+    tmp_path: Path,
+    synced: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    other_file_system: bool,
+) -> None:
+    rename = os.rename
+
+    def refuse(source: str | Path, target: str | Path) -> None:
+        if other_file_system and Path(source).name == "a":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", refuse)
+    (tmp_path / "a").write_bytes(b"data")
+    (tmp_path / "a").chmod(0o600)
+    move_file(tmp_path / "a", tmp_path / "sub" / "b", made_in=tmp_path / "sub")
+    assert (tmp_path / "sub" / "b").read_bytes() == b"data"
+    assert (tmp_path / "sub" / "b").stat().st_mode & 0o777 == 0o644
+    assert os.listdir(tmp_path) == ["sub"]
+    assert os.listdir(tmp_path / "sub") == ["b"]
+    assert str(tmp_path / "a") in synced
+    assert synced[-2:] == [str(tmp_path / "sub"), str(tmp_path)]
 
 
 def test_there_is_no_instant_without_a_link(tmp_path: Path) -> None:

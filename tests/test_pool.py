@@ -17,7 +17,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import OperationalError
 
 from condastore.database import Database
-from condastore.pool import Pool, Retry, Run, Stop, Work
+from condastore.pool import GiveUp, Pool, Retry, Run, Stop, Work
 from condastore.tables import Task, TaskState
 from condastore.tasks import Claim, TaskQueue, enqueue
 from tests.databases import URLS, opened
@@ -206,6 +206,22 @@ async def test_a_failure_is_tried_again_a_limited_number_of_times(
     assert [run.claim.attempts for run in stage.runs] == [1, 2, 3]
     assert stage.abandoned == [(task_id, message)]
     assert (await row(database, task_id)).error == message
+
+
+async def test_a_failure_whose_reason_stays_is_not_tried_again(
+    database: Database, stage: Stage
+) -> None:
+    async def fail(_: Run) -> None:
+        raise GiveUp("there is nothing to pack")
+
+    stage.handler = fail
+    pool = pool_of(database, {"archive": stage.work()})
+    async with at_work(pool):
+        [task_id] = await add(database, pool, kind="archive")
+        assert await ended(database, task_id) == [TaskState.FAILED]
+    assert len(stage.runs) == 1
+    assert stage.abandoned == [(task_id, "there is nothing to pack")]
+    assert (await row(database, task_id)).error == "there is nothing to pack"
 
 
 @pytest.mark.usefixtures("impatient")

@@ -14,7 +14,7 @@ from condastore.build_rows import add_artifact, find_build, key_of, recorded_pre
 from condastore.builders.jobs import archive_job, installer_job
 from condastore.builders.making import Making
 from condastore.builders.process import engine
-from condastore.builds import ArtifactType, storage_key
+from condastore.builds import ArtifactType, archive_key, storage_key
 from condastore.configuration import CondaStore
 from condastore.database import Database
 from condastore.errors import BuildError, NotFound
@@ -83,6 +83,8 @@ class Archiver:
 
     async def _keep(self, build: Build, artifact: ArtifactType, output: Path) -> None:
         key = storage_key(artifact, key_of(build))
+        if artifact is ArtifactType.CONDA_PACK:
+            key = archive_key(key_of(build), self._config.archive_format)
         await self._storage.move_file(key, output)
         fault("artifact.stored")
         async with self._database.write() as session:

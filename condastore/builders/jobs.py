@@ -99,9 +99,12 @@ def archive_job(config: CondaStore, store: Store, prefix: Path, output: Path) ->
         "prefix": str(prefix),
         "packages_dir": str(store.packages),
         "output": str(output),
-        "format": "tar.gz",
+        "format": config.archive_format,
         "fragments": True,
-        "limits": {"disk_free_bytes": config.min_free_bytes},
+        "limits": {
+            "memory_bytes": config.max_build_memory,
+            "fragments_bytes": config.max_fragments_bytes,
+        },
     }
 
 

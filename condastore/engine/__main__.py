@@ -58,6 +58,10 @@ def _role(name: str) -> Role:
         from condastore.engine.build import build
 
         return build
+    if name in ("archive", "installer"):
+        from condastore.engine import pack
+
+        return {"archive": pack.archive, "installer": pack.installer}[name]
     from condastore.engine import remove
 
     return {"remove": remove.remove, "sweep": remove.sweep}[name]

@@ -21,7 +21,18 @@ Kind = Literal[
     "engine",
     "internal",
 ]
-Phase = Literal["solve", "fetch", "link", "bytecode", "pip", "permissions", "export", "remove"]
+Phase = Literal[
+    "solve",
+    "fetch",
+    "link",
+    "bytecode",
+    "pip",
+    "permissions",
+    "export",
+    "remove",
+    "archive",
+    "installer",
+]
 
 EVENTS_FD = 3
 PROGRESS_INTERVAL_S = 0.1

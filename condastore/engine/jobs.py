@@ -27,6 +27,13 @@ class Limits(TypedDict):
     stall_s: NotRequired[float]
 
 
+class PackLimits(TypedDict):
+    """What packing may use; beyond `fragments_bytes` old fragments are removed at its end."""
+
+    memory_bytes: NotRequired[int]
+    fragments_bytes: NotRequired[int]
+
+
 class SolveJob(TypedDict):
     """Find the packages of an environment for each platform."""
 
@@ -77,3 +84,26 @@ class SweepJob(TypedDict):
     """Remove what dead builds left in the package store."""
 
     packages_dir: str
+
+
+class PackJob(TypedDict):
+    """Make one file out of a prefix, with packages that were packed before if `fragments`."""
+
+    prefix: str
+    packages_dir: str
+    output: str
+    fragments: bool
+    limits: PackLimits
+
+
+class ArchiveJob(PackJob):
+    """Make an archive: `format` is `tar.gz` or `tar.zst`."""
+
+    format: str
+
+
+class InstallerJob(PackJob):
+    """Make an installer of an environment that has a name and a version."""
+
+    name: str
+    version: str

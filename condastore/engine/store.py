@@ -26,13 +26,15 @@ class PackageStore:
 
     def __init__(self, packages_dir: Path) -> None:
         self.workspaces = packages_dir / "work"
+        self.fragments = packages_dir / "fragments"
         self._packages = packages_dir / "store"
         self._bytecode = packages_dir / "bytecode"
         self._claims = packages_dir / "claims"
 
     def prepare(self) -> None:
         """Makes the directories of an empty store."""
-        for directory in (self.workspaces, self._packages, self._bytecode, self._claims):
+        shared = (self._packages, self._bytecode, self.fragments)
+        for directory in (self.workspaces, self._claims, *shared):
             directory.mkdir(parents=True, exist_ok=True)
 
     def package(self, sha256: str) -> Path:

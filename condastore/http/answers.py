@@ -38,7 +38,7 @@ class Answers:
     """The newest answers, by who asked and for what."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[tuple[str | None, str], Answer] = OrderedDict()
+        self._answers: OrderedDict[tuple[str | None, tuple[str, bytes]], Answer] = OrderedDict()
 
     def find(
         self, token: str | None, request: Request, caller: Caller, generation: int
@@ -67,5 +67,5 @@ class Answers:
         return answer
 
 
-def _target(request: Request) -> str:
-    return f"{request.url.path}?{request.url.query}"
+def _target(request: Request) -> tuple[str, bytes]:
+    return request.scope["path"], request.scope["query_string"]

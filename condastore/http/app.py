@@ -8,7 +8,6 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
@@ -33,13 +32,11 @@ from condastore.http.metrics import Latencies, MetricsPages
 from condastore.http.operations import Plain, Resource
 from condastore.http.problems import HANDLERS
 from condastore.http.security import CrossSiteGuard, HostGuard, SecurityHeaders
+from condastore.http.unread import UnreadBodies
 from condastore.http.web_ui import WebUI
 from condastore.http.wire import Wire
 from condastore.service.parts import Parts
 from condastore.service.readings import HEALTH_AGE_S, Cached, Health
-
-# conda-store's, for the state of a login in progress.
-SESSION_S = 14 * 24 * 3600
 
 
 async def about(call: Plain) -> shapes.Data[shapes.About]:
@@ -51,10 +48,20 @@ async def about(call: Plain) -> shapes.Data[shapes.About]:
 NAMESPACE = "/namespace/{namespace}"
 ENVIRONMENT = "/environment/{namespace}/{environment}"
 BUILD = "/build/{build_id}"
+# They are tried in turn, so what is asked for all the time stands first.
 API: list[BaseRoute] = [
+    Resource(f"{BUILD}/", GET=builds.get, PUT=builds.rebuild, DELETE=builds.delete),
+    Resource("/build/", GET=builds.list_),
+    Resource("/environment/", GET=environments.list_),
+    Resource(
+        f"{ENVIRONMENT}/",
+        GET=environments.get,
+        PUT=environments.update,
+        DELETE=environments.delete,
+    ),
+    Resource("/permission/", GET=identity.permission),
     Resource("/", GET=about),
     Resource("/health/", GET=health.health),
-    Resource("/permission/", GET=identity.permission),
     Resource("/usage/", GET=identity.namespace_usage),
     Resource("/token/", GET=identity.list_tokens, POST=identity.mint),
     Resource("/token/{token_id}/", DELETE=identity.revoke),
@@ -76,18 +83,9 @@ API: list[BaseRoute] = [
         DELETE=namespaces.delete_role,
     ),
     Resource("/specification/", GET=specifications.solve, POST=specifications.create),
-    Resource("/environment/", GET=environments.list_),
-    Resource(
-        f"{ENVIRONMENT}/",
-        GET=environments.get,
-        PUT=environments.update,
-        DELETE=environments.delete,
-    ),
     Resource(f"{ENVIRONMENT}/lockfile/", GET=environments.lockfile),
     Resource(f"{ENVIRONMENT}/conda-lock.yml", GET=environments.lockfile),
     Resource(f"{ENVIRONMENT}/conda-lock.yaml", GET=environments.lockfile),
-    Resource("/build/", GET=builds.list_),
-    Resource(f"{BUILD}/", GET=builds.get, PUT=builds.rebuild, DELETE=builds.delete),
     Resource(f"{BUILD}/cancel/", PUT=builds.cancel),
     Resource(f"{BUILD}/packages/", GET=builds.packages),
     Resource(f"{BUILD}/logs/", GET=logs.text),
@@ -132,7 +130,7 @@ def create_app(parts: Parts, authentication: Authentication, options: WebOptions
     routes: list[BaseRoute] = [
         Mount("/api/v1", routes=API),
         Mount("/api/v2", routes=API_V2),
-        *login.routes(authentication),
+        *login.routes(authentication, options.session_secret),
         *ApiDocs({"v1": API, "v2": API_V2}, options.url_prefix).routes,
     ]
     routes += [
@@ -173,11 +171,11 @@ def _middleware(
         "allow_headers": ["*"],
     }
     return [
+        Middleware(UnreadBodies),
         Middleware(HostGuard, allowed_hosts=options.allowed_hosts),
         Middleware(SecurityHeaders),
         Middleware(CORSMiddleware, **everything),
         Middleware(CrossSiteGuard, cookie_name=authentication.cookie_name),
         Middleware(Wire),
-        Middleware(SessionMiddleware, secret_key=options.session_secret, max_age=SESSION_S),
         Middleware(Latencies, metrics=parts.metrics),
     ]

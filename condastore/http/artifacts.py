@@ -17,13 +17,14 @@ async def find(
 
     Raises `NotFound` if the build hasn't got it, or `InvalidInput` with the text `missing`.
     """
-    build = await builds.get_build(call.parts, call.caller, build_id)
-    for row in build.build_artifacts:
+    found = await builds.get_build(call.parts, call.caller, build_id)
+    for row in found.artifacts:
         if row.artifact_type == artifact:
             return row.key
     if missing is not None:
         raise InvalidInput(missing.format(id=build_id))
-    raise NotFound(f"build {build_id} has no {artifact.lower()} (its status is {build.status})")
+    status = found.build.status
+    raise NotFound(f"build {build_id} has no {artifact.lower()} (its status is {status})")
 
 
 async def respond(

@@ -9,7 +9,6 @@ from condastore.http import shapes
 from condastore.http.operations import Call, Plain
 from condastore.http.parameters import Body, NoBody, NoQuery, PageQuery, page_request
 from condastore.service import tokens, usage
-from condastore.tables import Token
 
 
 class Permission(msgspec.Struct):
@@ -47,17 +46,8 @@ class ListedToken(msgspec.Struct):
     revoked_on: datetime | None
 
     @classmethod
-    def of(cls, row: Token) -> "ListedToken":
-        return cls(
-            row.id,
-            row.owner,
-            row.primary_namespace,
-            row.role_bindings,
-            row.is_login,
-            row.created_on,
-            row.expires_on,
-            row.revoked_on,
-        )
+    def of(cls, row: tokens.TokenRecord) -> "ListedToken":
+        return cls(*row)
 
 
 class Usage(msgspec.Struct):

@@ -5,6 +5,8 @@ import math
 from urllib.parse import parse_qs, urlencode
 
 import msgspec
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -23,6 +25,8 @@ from condastore.http.redirects import after_login, safe_next
 from condastore.names import check_name
 
 WRONG = "Invalid authentication credentials"
+# conda-store's.
+SESSION_S = 14 * 24 * 3600
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -37,8 +41,9 @@ class Redirect(msgspec.Struct):
     redirect_url: str
 
 
-def routes(authentication: Authentication) -> list[BaseRoute]:
-    """Returns the routes of a login back end."""
+def routes(authentication: Authentication, session_secret: str) -> list[BaseRoute]:
+    """Returns the routes of a login back end; the secret signs the state of a login in progress."""
+    session = [Middleware(SessionMiddleware, secret_key=session_secret, max_age=SESSION_S)]
     leaving = Logout(authentication)
     found: list[BaseRoute] = [
         Route("/logout/", leaving.show, methods=["GET"]),
@@ -47,14 +52,20 @@ def routes(authentication: Authentication) -> list[BaseRoute]:
     if isinstance(authentication, PasswordAuthentication):
         login = PasswordLogin(authentication)
         return [
-            Route("/login/", login.show, methods=["GET"]),
-            Route("/login/", login.submit, methods=["POST"]),
+            Route("/login/", login.show, methods=["GET"], middleware=session),
+            Route("/login/", login.submit, methods=["POST"], middleware=session),
             *found,
         ]
     flow = OAuthLogin(authentication)
     return [
-        Route("/login/", flow.begin, methods=["GET"]),
-        Route("/oauth_callback/", flow.finish, methods=["GET"], name="oauth_callback"),
+        Route("/login/", flow.begin, methods=["GET"], middleware=session),
+        Route(
+            "/oauth_callback/",
+            flow.finish,
+            methods=["GET"],
+            name="oauth_callback",
+            middleware=session,
+        ),
         *found,
     ]
 

@@ -6,14 +6,16 @@ checks of a request, the JSON of the answer, and the OpenAPI document, which so 
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from condastore.access import Caller
 from condastore.http.answers import Answers
@@ -88,7 +90,7 @@ class Operation:
     returns: Any
     media_type: str
 
-    @property
+    @cached_property
     def is_kept(self) -> bool:
         """Whether the answer depends on nothing but the database and who asks."""
         return self.returns is not Response and not getattr(self.handler, "is_live", False)
@@ -109,29 +111,31 @@ class Operation:
     async def __call__(self, request: Request) -> Response:
         """Answers a request."""
         parts = parts_of(request)
+        if request.method == "GET" and self.is_kept and parts.database.is_sqlite:
+            return await self._kept(request, parts)
+        answer = await self._answer(request, parts)
+        return answer if isinstance(answer, Response) else json_response(answer)
+
+    async def _kept(self, request: Request, parts: Parts) -> Response:
+        """Answers what has not changed without a look at it."""
+        answers: Answers = request.app.state.answers
+        token = presented_token(request)
+        caller = await parts.identities.caller(token)
+        generation = parts.database.generation
+        found = answers.find(token, request, caller, generation)
+        if found is None:
+            body = msgspec.json.encode(await self._answer(request, parts))
+            found = answers.keep(token, request, caller, generation, body)
+        return found.response(request)
+
+    async def _answer(self, request: Request, parts: Parts) -> Any:
         for name in request.path_params:
             if name.endswith("_id"):
                 path_id(request, name)
         query: Any = decode_query(self.query, request.query_params)
         body = await self._body(request, parts)
         caller = await caller_of(request)
-        call = Call(request, parts, caller, query, body)
-        if request.method == "GET" and self.is_kept and parts.database.is_sqlite:
-            return await self._kept(call)
-        answer = await self.handler(call)
-        return answer if isinstance(answer, Response) else json_response(answer)
-
-    async def _kept(self, call: Call[Any, Any]) -> Response:
-        """Answers what has not changed without a look at it."""
-        request = call.request
-        answers: Answers = request.app.state.answers
-        token = presented_token(request)
-        generation = call.parts.database.generation
-        found = answers.find(token, request, call.caller, generation)
-        if found is None:
-            body = msgspec.json.encode(await self.handler(call))
-            found = answers.keep(token, request, call.caller, generation, body)
-        return found.response(request)
+        return await self.handler(Call(request, parts, caller, query, body))
 
     async def _body(self, request: Request, parts: Parts) -> Any:
         if self.body is NoBody:
@@ -164,6 +168,21 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
+class _Endpoint:
+    """The application behind a resource's path; Starlette would wrap a function more than once."""
+
+    def __init__(self, path: str, operations: Mapping[str, Operation]) -> None:
+        self._path = path
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers with the operation of the request's method."""
+        scope[ROUTE] = scope["root_path"] + self._path
+        request = Request(scope, receive, send)
+        response = await self._operations[scope["method"]](request)
+        await response(scope, receive, send)
+
+
 class Resource(Route):
     """Everything that can be done at a path: its operations by method, and no HEAD."""
 
@@ -172,10 +191,6 @@ class Resource(Route):
             method: Operation.of(handler) for method, handler in sorted(handlers.items())
         }
 
-        async def handle(request: Request) -> Response:
-            request.scope[ROUTE] = request.scope["root_path"] + path
-            return await self.operations[request.method](request)
-
-        super().__init__(path, handle, methods=list(self.operations))
+        super().__init__(path, _Endpoint(path, self.operations), methods=list(self.operations))
         # Starlette adds HEAD to GET.
         self.methods = set(self.operations)

@@ -2,16 +2,27 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from condastore import tables
+from condastore.service.builds import FoundBuild
+from condastore.service.namespaces import ListedNamespace as ListedNamespaceRecord
 from condastore.service.pages import Page
+from condastore.service.records import (
+    BuildRecord,
+    EnvironmentRecord,
+    NamespaceRecord,
+    PackageRecord,
+)
 from condastore.service.roles import NamespaceRole
 
 R = TypeVar("R")
 T = TypeVar("T")
+
+# Stored JSON goes out as it is.
+Object = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+ObjectOrNull = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": ["object", "null"]})]
 
 
 class Data(msgspec.Struct, Generic[T], kw_only=True):
@@ -62,13 +73,9 @@ class Invalid(msgspec.Struct):
 class Specification(msgspec.Struct):
     id: int
     name: str
-    spec: dict[str, Any]
+    spec: Object
     sha256: str
     created_on: datetime
-
-    @classmethod
-    def of(cls, row: tables.Specification) -> "Specification":
-        return cls(row.id, row.name, row.spec, row.sha256, row.created_on)
 
 
 class BuildArtifact(msgspec.Struct):
@@ -91,31 +98,17 @@ class Build(msgspec.Struct):
     build_artifacts: list[BuildArtifact] | None
 
     @classmethod
-    def listed(cls, row: tables.Build) -> "Build":
+    def listed(cls, row: BuildRecord) -> "Build":
         """A build in a list: without specification and artifacts."""
-        return cls(
-            row.id,
-            row.environment_id,
-            None,
-            None,
-            row.status,
-            row.status_info,
-            row.size,
-            row.scheduled_on,
-            row.started_on,
-            row.ended_on,
-            None,
-        )
+        return cls(row.id, row.environment_id, None, None, *row[2:], None)
 
     @classmethod
-    def of(cls, row: tables.Build) -> "Build":
+    def of(cls, found: FoundBuild) -> "Build":
         """A build by itself."""
-        build = cls.listed(row)
-        build.specification = Specification.of(row.specification)
-        build.build_artifacts = [
-            BuildArtifact(artifact.id, artifact.artifact_type, artifact.key)
-            for artifact in row.build_artifacts
-        ]
+        number, name, spec, sha256, created_on = found.specification
+        build = cls.listed(found.build)
+        build.specification = Specification(number, name, msgspec.Raw(spec), sha256, created_on)
+        build.build_artifacts = [BuildArtifact(*artifact) for artifact in found.artifacts]
         return build
 
 
@@ -128,13 +121,13 @@ class RoleMapping(msgspec.Struct):
 class Namespace(msgspec.Struct):
     id: int
     name: str
-    metadata_: dict[str, Any] | None
+    metadata_: ObjectOrNull
     role_mappings: list[RoleMapping]
 
     @classmethod
-    def of(cls, row: tables.Namespace) -> "Namespace":
-        roles = [RoleMapping(role.id, role.entity, role.role) for role in row.role_mappings]
-        return cls(row.id, row.name, row.metadata_, roles)
+    def of(cls, row: NamespaceRecord) -> "Namespace":
+        roles = [RoleMapping(*role) for role in row.role_mappings]
+        return cls(row.id, row.name, msgspec.Raw(row.metadata or "null"), roles)
 
 
 class ListedNamespace(msgspec.Struct):
@@ -142,8 +135,8 @@ class ListedNamespace(msgspec.Struct):
     name: str
 
     @classmethod
-    def of(cls, row: tables.Namespace) -> "ListedNamespace":
-        return cls(row.id, row.name)
+    def of(cls, row: ListedNamespaceRecord) -> "ListedNamespace":
+        return cls(*row)
 
 
 class NamespaceList(msgspec.Struct, kw_only=True):
@@ -177,12 +170,12 @@ class EnvironmentV2(msgspec.Struct):
     description: str | None
 
     @classmethod
-    def of(cls, row: tables.Environment) -> "EnvironmentV2":
+    def of(cls, row: EnvironmentRecord) -> "EnvironmentV2":
         return cls(
             row.id,
             Namespace.of(row.namespace),
             row.name,
-            row.current_build_id or 0,
+            row.current_build_id,
             row.description,
         )
 
@@ -206,12 +199,12 @@ class Environment(msgspec.Struct):
     description: str | None
 
     @classmethod
-    def of(cls, row: tables.Environment) -> "Environment":
+    def of(cls, row: EnvironmentRecord) -> "Environment":
         return cls(
             row.id,
             Namespace.of(row.namespace),
             row.name,
-            row.current_build_id or 0,
+            row.current_build_id,
             None,
             row.description,
         )
@@ -240,8 +233,8 @@ class Package(msgspec.Struct):
     summary: str | None
 
     @classmethod
-    def of(cls, row: tables.CondaPackage) -> "Package":
-        channel = PackageChannel(row.channel.id, row.channel.name, None)
+    def of(cls, row: PackageRecord) -> "Package":
+        channel = PackageChannel(row.channel_id, row.channel_name, None)
         return cls(row.id, channel, row.license, row.name, row.version, row.summary)
 
 

@@ -1,24 +1,45 @@
 """Builds: what can be seen of them, and what can be done to them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import contains_eager
 
-from condastore.access import Caller
+from condastore.access import EVERYTHING, Caller
 from condastore.artifact_rows import cancel_artifacts
 from condastore.build_rows import add_artifact, arn, find_build, log_key, move_build
 from condastore.builds import FINAL, ArtifactType, BuildStatus, cancel_marker
-from condastore.errors import InvalidInput
+from condastore.errors import InvalidInput, NotFound
 from condastore.pool import Stop
-from condastore.service.pages import Page, PageRequest, containing, page_of
+from condastore.service.pages import (
+    LISTINGS,
+    Listing,
+    Order,
+    Page,
+    PageRequest,
+    contained,
+    containing,
+    each,
+)
 from condastore.service.parts import Parts
+from condastore.service.records import (
+    ARTIFACT_COLUMNS,
+    BUILD_COLUMNS,
+    PACKAGE_COLUMNS,
+    SPECIFICATION_COLUMNS,
+    ArtifactRecord,
+    BuildRecord,
+    PackageRecord,
+    SpecificationRecord,
+)
 from condastore.service.space import check_action
-from condastore.service.visibility import visible_environments
+from condastore.service.visibility import environment_patterns, visible_environments
 from condastore.tables import (
     Build,
+    BuildArtifact,
     CondaPackage,
     CondaPackageBuild,
     Environment,
@@ -30,6 +51,7 @@ from condastore.tables import (
     utcnow,
 )
 from condastore.tasks import enqueue
+from condastore.views import Query, Statement, Values, View
 
 SORTABLE = {
     "id": Build.id,
@@ -37,7 +59,42 @@ SORTABLE = {
     "scheduled_on": Build.scheduled_on,
     "ended_on": Build.ended_on,
 }
+FILTERS: Mapping[str, ColumnElement[bool]] = {
+    "status": Build.status == bindparam("status"),
+    "artifact": Build.build_artifacts.any(BuildArtifact.artifact_type == bindparam("artifact")),
+    "environment_id": Build.environment_id == bindparam("environment_id"),
+    "name": Environment.name == bindparam("name"),
+    "namespace": Namespace.name == bindparam("namespace"),
+}
 PACKAGES_SORTABLE = {"channel": CondaPackage.channel_id, "name": CondaPackage.name}
+PACKAGES_FILTERS: Mapping[str, ColumnElement[bool]] = {
+    "exact": CondaPackage.name == bindparam("exact"),
+    "search": containing(CondaPackage.name, "search"),
+    "build": containing(CondaPackageBuild.build, "build"),
+}
+_BUILD = Statement(
+    select(*BUILD_COLUMNS, *SPECIFICATION_COLUMNS, Namespace.name, Environment.name)
+    .join(Build.specification)
+    .join(Build.environment)
+    .join(Environment.namespace)
+    .where(Build.id == bindparam("build_id"))
+)
+_ARTIFACTS = Statement(
+    select(*ARTIFACT_COLUMNS)
+    .where(BuildArtifact.build_id == bindparam("build_id"))
+    .order_by(BuildArtifact.id)
+)
+
+
+@dataclass(frozen=True)
+class FoundBuild:
+    """A build by itself."""
+
+    build: BuildRecord
+    specification: SpecificationRecord
+    artifacts: Sequence[ArtifactRecord]
+    arn: str
+    """What permissions on it are checked against."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +108,17 @@ class BuildFilter:
     name: str = ""
     namespace: str = ""
 
+    def values(self) -> Values:
+        """Returns the values of `FILTERS` that are asked for."""
+        wanted = {
+            "status": self.status,
+            "artifact": self.artifact,
+            "environment_id": None if self.environment_id is None else row_id(self.environment_id),
+            "name": self.name or None,
+            "namespace": self.namespace or None,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class PackageFilter:
@@ -59,6 +127,17 @@ class PackageFilter:
     search: str = ""
     exact: bool = False
     build: str = ""
+
+    def values(self) -> Values:
+        """Returns the values of `PACKAGES_FILTERS` that are asked for."""
+        values = {}
+        if self.search and self.exact:
+            values["exact"] = self.search
+        elif self.search:
+            values["search"] = contained(self.search)
+        if self.build:
+            values["build"] = contained(self.build)
+        return values
 
 
 @dataclass(frozen=True)
@@ -71,59 +150,77 @@ class Canceled:
 
 async def list_builds(
     parts: Parts, caller: Caller, request: PageRequest, wanted: BuildFilter
-) -> Page[Build]:
+) -> Page[BuildRecord]:
     """Returns a page of builds, those marked as deleted included."""
-    query = (
-        select(Build)
-        .join(Build.environment)
-        .join(Environment.namespace)
-        .where(visible_environments(caller))
+    values = wanted.values()
+    listing = _listing(
+        environment_patterns(caller),
+        tuple(values),
+        tuple(wanted.packages),
+        request.order(SORTABLE, ["id"]),
     )
-    if wanted.status is not None:
-        query = query.where(Build.status == wanted.status)
-    if wanted.artifact is not None:
-        query = query.where(Build.build_artifacts.any(artifact_type=wanted.artifact))
-    if wanted.environment_id is not None:
-        query = query.where(Build.environment_id == row_id(wanted.environment_id))
-    if wanted.name:
-        query = query.where(Environment.name == wanted.name)
-    if wanted.namespace:
-        query = query.where(Namespace.name == wanted.namespace)
-    for name in wanted.packages:
-        query = query.where(Build.id.in_(builds_with(name)))
-    async with parts.database.read() as session:
-        return await page_of(session, query, request, SORTABLE, ["id"])
+    return await parts.database.view(
+        lambda view: listing.page(view, values, request, each(BuildRecord))
+    )
 
 
-async def get_build(parts: Parts, caller: Caller, build_id: int) -> Build:
-    """Returns a build with its specification, artifacts and environment. Raises `NotFound`."""
-    async with parts.database.read() as session:
-        build = await find_build(session, build_id)
-    caller.require("environment::read", arn(build))
-    return build
+@lru_cache(maxsize=LISTINGS)
+def _listing(
+    patterns: tuple[str, ...], filters: tuple[str, ...], packages: tuple[str, ...], order: Order
+) -> Listing:
+    query: Query = select(*BUILD_COLUMNS)
+    conditions = [visible_environments(patterns), *(FILTERS[name] for name in filters)]
+    if EVERYTHING not in patterns or {"name", "namespace"} & set(filters):
+        # Without it, to count all builds is a look at an index.
+        query = query.join(Build.environment).join(Environment.namespace)
+    query = query.where(*conditions, *(Build.id.in_(builds_with(name)) for name in packages))
+    return Listing(query, Build.id, SORTABLE, order)
+
+
+async def get_build(parts: Parts, caller: Caller, build_id: int) -> FoundBuild:
+    """Returns a build with its specification and artifacts. Raises `NotFound`."""
+    found = await parts.database.view(lambda view: _found(view, build_id))
+    caller.require("environment::read", found.arn)
+    return found
+
+
+def _found(view: View, build_id: int) -> FoundBuild:
+    values = {"build_id": row_id(build_id)}
+    rows = view.rows(_BUILD, values)
+    if not rows:
+        raise NotFound("build id does not exist")
+    row = iter(rows[0])
+    build = BuildRecord(*islice(row, len(BUILD_COLUMNS)))
+    specification = SpecificationRecord(*islice(row, len(SPECIFICATION_COLUMNS)))
+    artifacts = [ArtifactRecord(*artifact) for artifact in view.rows(_ARTIFACTS, values)]
+    return FoundBuild(build, specification, artifacts, "/".join(row))
 
 
 async def list_packages(
     parts: Parts, caller: Caller, build_id: int, request: PageRequest, wanted: PackageFilter
-) -> Page[CondaPackage]:
+) -> Page[PackageRecord]:
     """Returns a page of a build's packages."""
     await get_build(parts, caller, build_id)
-    query = (
-        select(CondaPackage)
+    values = {"build_id": build_id, **wanted.values()}
+    listing = _packages_listing(
+        tuple(wanted.values()), request.order(PACKAGES_SORTABLE, ["channel", "name"])
+    )
+    return await parts.database.view(
+        lambda view: listing.page(view, values, request, each(PackageRecord))
+    )
+
+
+@lru_cache(maxsize=LISTINGS)
+def _packages_listing(filters: tuple[str, ...], order: Order) -> Listing:
+    query: Query = (
+        select(*PACKAGE_COLUMNS)
         .join(CondaPackageBuild, CondaPackageBuild.package_id == CondaPackage.id)
         .join(build_packages, build_packages.c.conda_package_build_id == CondaPackageBuild.id)
-        .where(build_packages.c.build_id == build_id)
         .join(CondaPackage.channel)
-        .options(contains_eager(CondaPackage.channel))
+        .where(build_packages.c.build_id == bindparam("build_id"))
+        .where(*(PACKAGES_FILTERS[name] for name in filters))
     )
-    if wanted.search and wanted.exact:
-        query = query.where(CondaPackage.name == wanted.search)
-    elif wanted.search:
-        query = query.where(containing(CondaPackage.name, wanted.search))
-    if wanted.build:
-        query = query.where(containing(CondaPackageBuild.build, wanted.build))
-    async with parts.database.read() as session:
-        return await page_of(session, query, request, PACKAGES_SORTABLE, ["channel", "name"])
+    return Listing(query, CondaPackage.id, PACKAGES_SORTABLE, order)
 
 
 async def rebuild(parts: Parts, caller: Caller, build_id: int) -> int:

@@ -1,33 +1,59 @@
 """Environments: names that point to builds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import NamedTuple
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import ColumnElement, bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager, selectinload
 
-from condastore.access import Caller
+from condastore.access import EVERYTHING, Caller
 from condastore.build_rows import find_build
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.errors import InvalidInput, NotFound
 from condastore.service.builds import Canceled, builds_with, cancel_in, settle_canceled
 from condastore.service.pages import (
+    LISTINGS,
+    CursorListing,
     CursorPage,
     CursorRequest,
+    Listing,
+    Order,
     Page,
     PageRequest,
+    contained,
     containing,
-    cursor_page_of,
-    page_of,
 )
 from condastore.service.parts import Parts
+from condastore.service.records import (
+    ENVIRONMENT_COLUMNS,
+    EnvironmentRecord,
+    NamespaceRecord,
+    role_mappings,
+)
 from condastore.service.space import check_action
-from condastore.service.visibility import visible_environments
-from condastore.tables import Build, Environment, Namespace, utcnow
+from condastore.service.visibility import environment_patterns, visible_environments
+from condastore.tables import Build, BuildArtifact, Environment, Namespace, utcnow
 from condastore.tasks import enqueue
+from condastore.views import Query, Rows, Statement, Values, View
 
 SORTABLE = {"namespace": Namespace.name, "name": Environment.name}
+DEFAULT_ORDER = ("namespace", "name")
+FILTERS: Mapping[str, ColumnElement[bool]] = {
+    "search": or_(containing(Namespace.name, "search"), containing(Environment.name, "search")),
+    "namespace": Namespace.name == bindparam("namespace"),
+    "name": Environment.name == bindparam("name"),
+    "status": Build.status == bindparam("status"),
+    "artifact": Build.build_artifacts.any(BuildArtifact.artifact_type == bindparam("artifact")),
+}
+_OF_THE_BUILD = {"status", "artifact"}
+_ENVIRONMENT = Statement(
+    select(*ENVIRONMENT_COLUMNS)
+    .join(Environment.namespace)
+    .where(FILTERS["namespace"], FILTERS["name"])
+)
 
 
 @dataclass(frozen=True)
@@ -43,66 +69,104 @@ class EnvironmentFilter:
     jwt: str | None = None
     """A token; only what its holder may see as well."""
 
+    def values(self) -> Values:
+        """Returns the values of `FILTERS` that are asked for."""
+        wanted = {
+            "search": contained(self.search) if self.search else None,
+            "namespace": self.namespace or None,
+            "name": self.name or None,
+            "status": self.status,
+            "artifact": self.artifact,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
 
 async def list_environments(
     parts: Parts, caller: Caller, request: PageRequest, wanted: EnvironmentFilter
-) -> Page[Environment]:
-    """Returns a page of environments with their namespaces."""
-    query = await _wanted(parts, caller, wanted)
-    async with parts.database.read() as session:
-        return await page_of(session, query, request, SORTABLE, ["namespace", "name"])
+) -> Page[EnvironmentRecord]:
+    """Returns a page of environments with their namespaces. Raises `InvalidInput`."""
+    listed = await _listed(parts, caller, wanted)
+    listing = _listing(listed, request.order(SORTABLE, DEFAULT_ORDER))
+    return await parts.database.view(
+        lambda view: listing.page(view, wanted.values(), request, partial(_records, view))
+    )
 
 
 async def continue_environments(
     parts: Parts, caller: Caller, request: CursorRequest, wanted: EnvironmentFilter
-) -> CursorPage[Environment]:
+) -> CursorPage[EnvironmentRecord]:
     """Returns the environments that follow a cursor. Raises `InvalidInput`."""
-    query = await _wanted(parts, caller, wanted)
-    async with parts.database.read() as session:
-        return await cursor_page_of(session, query, request, SORTABLE, Environment.id)
-
-
-async def _wanted(parts: Parts, caller: Caller, wanted: EnvironmentFilter) -> Select[Environment]:
-    query = (
-        select(Environment)
-        .join(Environment.namespace)
-        .join(Build, Build.id == Environment.current_build_id)
-        .where(Environment.deleted_on.is_(None), visible_environments(caller))
-        .options(contains_eager(Environment.namespace).selectinload(Namespace.role_mappings))
+    listed = await _listed(parts, caller, wanted)
+    listing = _cursor_listing(listed, request.order(SORTABLE))
+    return await parts.database.view(
+        lambda view: listing.page(view, wanted.values(), request, partial(_records, view))
     )
+
+
+class _Listed(NamedTuple):
+    """What environments a list is of, apart from the values of the filters."""
+
+    patterns: tuple[str, ...]
+    holder_patterns: tuple[str, ...]
+    filters: tuple[str, ...]
+    packages: tuple[str, ...]
+
+    def query(self) -> Query:
+        """Returns what selects them all."""
+        query = select(*ENVIRONMENT_COLUMNS).join(Environment.namespace)
+        if _OF_THE_BUILD & set(self.filters) or self.packages:
+            query = query.join(Build, Build.id == Environment.current_build_id)
+        return query.where(
+            Environment.deleted_on.is_(None),
+            Environment.current_build_id.is_not(None),
+            visible_environments(self.patterns),
+            visible_environments(self.holder_patterns),
+            *(FILTERS[name] for name in self.filters),
+            *(Build.id.in_(builds_with(name)) for name in self.packages),
+        )
+
+
+async def _listed(parts: Parts, caller: Caller, wanted: EnvironmentFilter) -> _Listed:
+    holder_patterns: tuple[str, ...] = (EVERYTHING,)
     if wanted.jwt is not None:
         holder = await parts.identities.caller(wanted.jwt)
         if not holder.authenticated:
             raise InvalidInput("jwt is not a valid token; it may have ended or been revoked")
-        query = query.where(visible_environments(holder))
-    if wanted.search:
-        query = query.where(
-            or_(
-                containing(Namespace.name, wanted.search),
-                containing(Environment.name, wanted.search),
-            )
-        )
-    if wanted.namespace:
-        query = query.where(Namespace.name == wanted.namespace)
-    if wanted.name:
-        query = query.where(Environment.name == wanted.name)
-    if wanted.status is not None:
-        query = query.where(Build.status == wanted.status)
-    if wanted.artifact is not None:
-        query = query.where(Build.build_artifacts.any(artifact_type=wanted.artifact))
-    for name in wanted.packages:
-        query = query.where(Build.id.in_(builds_with(name)))
-    return query
+        holder_patterns = environment_patterns(holder)
+    filters = tuple(wanted.values())
+    return _Listed(environment_patterns(caller), holder_patterns, filters, tuple(wanted.packages))
 
 
-async def get_environment(parts: Parts, caller: Caller, namespace: str, name: str) -> Environment:
+@lru_cache(maxsize=LISTINGS)
+def _listing(listed: _Listed, order: Order) -> Listing:
+    return Listing(listed.query(), Environment.id, SORTABLE, order)
+
+
+@lru_cache(maxsize=LISTINGS)
+def _cursor_listing(listed: _Listed, order: Order) -> CursorListing:
+    return CursorListing(listed.query(), Environment.id, SORTABLE, order)
+
+
+def _records(view: View, rows: Rows) -> list[EnvironmentRecord]:
+    """Makes them of rows of `ENVIRONMENT_COLUMNS`."""
+    columns = {row[4]: row[4:] for row in rows}
+    roles = role_mappings(view, columns)
+    namespaces = {
+        number: NamespaceRecord._make((*found, roles[number])) for number, found in columns.items()
+    }
+    return [EnvironmentRecord._make((*row[:4], namespaces[row[4]])) for row in rows]
+
+
+async def get_environment(
+    parts: Parts, caller: Caller, namespace: str, name: str
+) -> EnvironmentRecord:
     """Returns an environment. Raises `NotFound`."""
     caller.require("environment::read", f"{namespace}/{name}")
-    async with parts.database.read() as session:
-        environment = await find_environment(session, namespace, name)
-    if environment is None:
+    values = {"namespace": namespace, "name": name}
+    found = await parts.database.view(lambda view: _records(view, view.rows(_ENVIRONMENT, values)))
+    if not found:
         raise NotFound("environment does not exist")
-    return environment
+    return found[0]
 
 
 async def current_build(parts: Parts, caller: Caller, namespace: str, name: str) -> int:

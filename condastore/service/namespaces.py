@@ -1,9 +1,10 @@
 """Namespaces."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import selectinload
 
 from condastore.access import Caller, check_pattern
@@ -11,33 +12,59 @@ from condastore.errors import Conflict, InvalidInput, NotFound, Unauthorized
 from condastore.names import check_name
 from condastore.service.builds import settle_canceled
 from condastore.service.environments import mark_deleted
-from condastore.service.pages import Page, PageRequest, page_of
+from condastore.service.pages import LISTINGS, Listing, Order, Page, PageRequest, each
 from condastore.service.parts import Parts
-from condastore.service.visibility import visible_namespaces
+from condastore.service.records import NAMESPACE_COLUMNS, NamespaceRecord, role_mappings
+from condastore.service.visibility import namespace_patterns, visible_namespaces
 from condastore.tables import Environment, Namespace, NamespaceRoleMapping, utcnow
 from condastore.tasks import enqueue
+from condastore.views import Statement, View
+
+SORTABLE = {"name": Namespace.name}
+_NAMESPACE = Statement(
+    select(*NAMESPACE_COLUMNS).where(
+        Namespace.name == bindparam("name"), Namespace.deleted_on.is_(None)
+    )
+)
 
 
-async def list_namespaces(parts: Parts, caller: Caller, request: PageRequest) -> Page[Namespace]:
+class ListedNamespace(NamedTuple):
+    """A namespace as the list shows it."""
+
+    id: int
+    name: str
+
+
+async def list_namespaces(
+    parts: Parts, caller: Caller, request: PageRequest
+) -> Page[ListedNamespace]:
     """Returns a page of the namespaces."""
-    query = select(Namespace).where(Namespace.deleted_on.is_(None), visible_namespaces(caller))
-    async with parts.database.read() as session:
-        return await page_of(session, query, request, {"name": Namespace.name}, ["name"])
+    listing = _listing(namespace_patterns(caller), request.order(SORTABLE, ["name"]))
+    return await parts.database.view(
+        lambda view: listing.page(view, {}, request, each(ListedNamespace))
+    )
 
 
-async def get_namespace(parts: Parts, caller: Caller, name: str) -> Namespace:
+@lru_cache(maxsize=LISTINGS)
+def _listing(patterns: tuple[str, ...], order: Order) -> Listing:
+    query = select(Namespace.id, Namespace.name).where(
+        Namespace.deleted_on.is_(None), visible_namespaces(patterns)
+    )
+    return Listing(query, Namespace.id, SORTABLE, order)
+
+
+async def get_namespace(parts: Parts, caller: Caller, name: str) -> NamespaceRecord:
     """Returns a namespace with its role mappings. Raises `NotFound`."""
     caller.require("namespace::read", name)
-    query = (
-        select(Namespace)
-        .where(Namespace.name == name, Namespace.deleted_on.is_(None))
-        .options(selectinload(Namespace.role_mappings))
-    )
-    async with parts.database.read() as session:
-        namespace = await session.scalar(query)
-    if namespace is None:
+    return await parts.database.view(lambda view: _found(view, name))
+
+
+def _found(view: View, name: str) -> NamespaceRecord:
+    rows = view.rows(_NAMESPACE, {"name": name})
+    if not rows:
         raise NotFound("namespace does not exist")
-    return namespace
+    number = rows[0][0]
+    return NamespaceRecord._make((*rows[0], role_mappings(view, [number])[number]))
 
 
 async def create_namespace(parts: Parts, caller: Caller, name: str) -> None:

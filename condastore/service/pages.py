@@ -1,19 +1,51 @@
-"""Lists, a page at a time (rest-api §3)."""
+"""Lists, a page at a time (rest-api §3).
+
+A list is a few statements that are compiled once for all who ask for it with the same filters and
+order. The number of its rows is kept until something is written, so a page costs the same however
+long the list is.
+"""
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Select, func, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import ColumnElement, bindparam, func, tuple_
 
 from condastore.errors import InvalidInput
+from condastore.views import Query, Rows, Statement, Values, View, among, ids
 
 T = TypeVar("T")
 
+# Lists that differ by who may see what, filters or order: so many stay compiled.
+LISTINGS = 256
 _MAX_OFFSET = 2**63 - 1
+# From here on, the ids of all rows are looked up once, and not walked along for each page.
+_DEEP = 1000
+_LIKE_ESCAPE = "/"
+
+Columns = Mapping[str, Any]
+"""What a list can be sorted by, by name."""
+Make = Callable[[Rows], Sequence[T]]
+
+
+def each(make: Callable[..., T]) -> Make[T]:
+    """Returns what makes one thing of each row, by its columns."""
+    return lambda rows: [make(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Order:
+    """By which names, checked, and in which direction."""
+
+    names: tuple[str, ...]
+    descending: bool
+
+    def by(self, columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+        """Returns columns in this direction."""
+        return [column.desc() if self.descending else column.asc() for column in columns]
 
 
 @dataclass(frozen=True)
@@ -24,6 +56,14 @@ class PageRequest:
     size: int
     sort_by: Sequence[str]
     descending: bool
+
+    def order(self, sortable: Columns, default: Sequence[str]) -> Order:
+        """Returns the order; unknown sort names are ignored.
+
+        The default names decide between rows that are equal in the requested ones.
+        """
+        names = [*(name for name in self.sort_by if name in sortable), *default]
+        return Order(tuple(dict.fromkeys(names)), self.descending)
 
 
 @dataclass(frozen=True)
@@ -36,29 +76,40 @@ class Page(Generic[T]):
     count: int
 
 
-async def page_of(
-    session: AsyncSession,
-    query: Select[T],
-    request: PageRequest,
-    sortable: Mapping[str, Any],
-    default: Sequence[str],
-) -> Page[T]:
-    """Returns a page of what a query selects; unknown sort names are ignored.
+class Listing:
+    """The statements that a list's pages are read with."""
 
-    The default names decide between rows that are equal in the requested ones.
-    """
-    names = dict.fromkeys([*(name for name in request.sort_by if name in sortable), *default])
-    columns = [sortable[name] for name in names]
-    order = [column.desc() if request.descending else column.asc() for column in columns]
-    count = await session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    offset = min((request.page - 1) * request.size, _MAX_OFFSET)
-    rows = (await session.scalars(query.order_by(*order).limit(request.size).offset(offset))).all()
-    return Page(rows, request.page, request.size, count)
+    def __init__(self, query: Query, row_id: Any, sortable: Columns, order: Order) -> None:
+        columns = order.by([sortable[name] for name in order.names])
+        ordered = query.order_by(*columns)
+        self._count = Statement(query.with_only_columns(func.count(row_id)))
+        self._ids = Statement(ordered.with_only_columns(row_id))
+        self._page = Statement(ordered.limit(bindparam("limit")).offset(bindparam("offset")))
+        self._chosen = Statement(ordered.where(among(row_id, "ids")))
+
+    def page(self, view: View, values: Values, request: PageRequest, make: Make[T]) -> Page[T]:
+        """Returns a page; `make` makes what it holds of the rows."""
+        count = view.kept(self._count, values, _number)
+        offset = min((request.page - 1) * request.size, _MAX_OFFSET)
+        if view.keeps and _DEEP <= offset < count:
+            chosen = view.kept(self._ids, values, _numbers)[offset : offset + request.size]
+            rows = view.rows(self._chosen, {**values, "ids": ids(chosen)})
+        else:
+            rows = view.rows(self._page, {**values, "limit": request.size, "offset": offset})
+        return Page(make(rows), request.page, request.size, count)
 
 
-def containing(column: Any, text: str) -> Any:
-    """Returns a condition: the column contains the text, whatever characters it has."""
-    return column.contains(text, autoescape=True)
+def containing(column: Any, parameter: str) -> ColumnElement[bool]:
+    """Returns a condition: the column contains the text that `contained` made the parameter of."""
+    condition: ColumnElement[bool] = column.like(bindparam(parameter), escape=_LIKE_ESCAPE)
+    return condition
+
+
+def contained(text: str) -> str:
+    """Returns the value for `containing`, whatever characters the text has."""
+    for character in (_LIKE_ESCAPE, "%", "_"):
+        text = text.replace(character, _LIKE_ESCAPE + character)
+    return f"%{text}%"
 
 
 @dataclass(frozen=True)
@@ -70,6 +121,15 @@ class CursorRequest:
     sort_by: Sequence[str]
     descending: bool
 
+    def order(self, sortable: Columns) -> Order:
+        """Returns the order. Raises `InvalidInput` for a name that can't be sorted by."""
+        unknown = [name for name in self.sort_by if name not in sortable]
+        if unknown:
+            raise InvalidInput(
+                f"Cannot sort results by {unknown}. Valid sort_by values are {list(sortable)}"
+            )
+        return Order(tuple(dict.fromkeys(self.sort_by)), self.descending)
+
 
 @dataclass(frozen=True)
 class CursorPage(Generic[T]):
@@ -80,36 +140,45 @@ class CursorPage(Generic[T]):
     count: int
 
 
-async def cursor_page_of(
-    session: AsyncSession,
-    query: Select[T],
-    request: CursorRequest,
-    sortable: Mapping[str, Any],
-    row_id: Any,
-) -> CursorPage[T]:
-    """Returns the rows of a query that follow a cursor.
+class CursorListing:
+    """The statements that a list is read with from a cursor on."""
 
-    Raises `InvalidInput` for a cursor that is none of ours, and a name that can't be sorted by.
-    """
-    unknown = [name for name in request.sort_by if name not in sortable]
-    if unknown:
-        raise InvalidInput(
-            f"Cannot sort results by {unknown}. Valid sort_by values are {list(sortable)}"
+    def __init__(self, query: Query, row_id: Any, sortable: Columns, order: Order) -> None:
+        columns = [*(sortable[name] for name in order.names), row_id]
+        self._names = order.names
+        self._width = len(query.selected_columns)
+        self._count = Statement(query.with_only_columns(func.count(row_id)))
+        # The values of the last row come with it, so that the cursor costs no query of its own.
+        first = query.add_columns(*columns).order_by(*order.by(columns))
+        first = first.limit(bindparam("limit"))
+        self._first = Statement(first)
+        last: list[Any] = [bindparam(f"last_{number}") for number in range(len(columns))]
+        position, value = tuple_(*columns), tuple_(*last)
+        self._after = Statement(
+            first.where(position < value if order.descending else position > value)
         )
-    names = list(dict.fromkeys(request.sort_by))
-    columns = [*(sortable[name] for name in names), row_id]
-    count = await session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    after = _decoded(request.cursor, names)
-    if after is not None:
-        position, last = tuple_(*columns), tuple_(*after)
-        query = query.where(position < last if request.descending else position > last)
-    order = [column.desc() if request.descending else column.asc() for column in columns]
-    # The values of the last row come with it, so that the cursor costs no query of its own.
-    rows = (
-        await session.execute(query.add_columns(*columns).order_by(*order).limit(request.limit))
-    ).all()
-    values = list(rows[-1][1:]) if rows else None
-    return CursorPage([row[0] for row in rows], _encoded(names, values), count)
+
+    def page(
+        self, view: View, values: Values, request: CursorRequest, make: Make[T]
+    ) -> CursorPage[T]:
+        """Returns the rows behind a cursor. Raises `InvalidInput` for one that is none of ours."""
+        after = _decoded(request.cursor, self._names)
+        count = view.kept(self._count, values, _number)
+        last = {f"last_{number}": value for number, value in enumerate(after or ())}
+        statement = self._first if after is None else self._after
+        rows = view.rows(statement, {**values, **last, "limit": request.limit})
+        end = list(rows[-1][self._width :]) if rows else None
+        found = make([row[: self._width] for row in rows])
+        return CursorPage(found, _encoded(self._names, end), count)
+
+
+def _number(rows: Rows) -> int:
+    number: int = rows[0][0]
+    return number
+
+
+def _numbers(rows: Rows) -> Sequence[int]:
+    return array("q", (number for (number,) in rows))
 
 
 def _encoded(names: Sequence[str], values: Sequence[Any] | None) -> str:

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import select, true
+from sqlalchemy import bindparam, select
 
 from condastore.access import Bindings, Caller
 from condastore.errors import InvalidInput, NotFound, Unauthorized
 from condastore.names import check_name
-from condastore.service.pages import Page, PageRequest, page_of
+from condastore.service.pages import LISTINGS, Listing, Order, Page, PageRequest, each
 from condastore.service.parts import Parts
 from condastore.tables import Token, row_id, utcnow
 
@@ -16,6 +18,31 @@ DEFAULT_LIFETIME = timedelta(days=1)
 # JSON Web Tokens hold seconds since 1970 and databases hold years of four digits.
 LAST = datetime(9999, 1, 1, tzinfo=UTC)
 MAX_BINDINGS = 100
+
+SORTABLE = {"id": Token.id}
+TOKEN_COLUMNS = (
+    Token.id,
+    Token.owner,
+    Token.primary_namespace,
+    Token.role_bindings,
+    Token.is_login,
+    Token.created_on,
+    Token.expires_on,
+    Token.revoked_on,
+)
+
+
+class TokenRecord(NamedTuple):
+    """A token that was given out; its text is known to its holder only."""
+
+    id: int
+    owner: str | None
+    primary_namespace: str
+    role_bindings: dict[str, Any]
+    is_login: bool
+    created_on: datetime
+    expires_on: datetime
+    revoked_on: datetime | None
 
 
 async def mint(
@@ -34,12 +61,25 @@ async def mint(
     return await parts.identities.mint(caller, namespace, bindings, expires)
 
 
-async def list_tokens(parts: Parts, caller: Caller, request: PageRequest) -> Page[Token]:
+async def list_tokens(parts: Parts, caller: Caller, request: PageRequest) -> Page[TokenRecord]:
     """Returns a page of tokens that are still good: one's own, or for an administrator all."""
-    whose = true() if _is_administrator(caller) else Token.owner == _user(caller)
-    query = select(Token).where(whose, Token.revoked_on.is_(None), Token.expires_on > utcnow())
-    async with parts.database.read() as session:
-        return await page_of(session, query, request, {"id": Token.id}, ["id"])
+    values: dict[str, Any] = {"now": utcnow().replace(microsecond=0)}
+    if not _is_administrator(caller):
+        values["owner"] = _user(caller)
+    listing = _listing("owner" in values, request.order(SORTABLE, ["id"]))
+    return await parts.database.view(
+        lambda view: listing.page(view, values, request, each(TokenRecord))
+    )
+
+
+@lru_cache(maxsize=LISTINGS)
+def _listing(own: bool, order: Order) -> Listing:
+    query = select(*TOKEN_COLUMNS).where(
+        Token.revoked_on.is_(None), Token.expires_on > bindparam("now")
+    )
+    if own:
+        query = query.where(Token.owner == bindparam("owner"))
+    return Listing(query, Token.id, SORTABLE, order)
 
 
 async def revoke(parts: Parts, caller: Caller, token_id: int) -> None:

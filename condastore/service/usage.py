@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 
 from condastore.access import Caller
 from condastore.service.parts import Parts
-from condastore.service.visibility import visible_namespaces
+from condastore.service.visibility import namespace_patterns, visible_namespaces
 from condastore.tables import Build, Environment, Namespace
 
 
@@ -31,7 +31,7 @@ async def usage(parts: Parts, caller: Caller) -> list[Usage]:
         )
         .join(Environment, Environment.namespace_id == Namespace.id)
         .join(Build, Build.environment_id == Environment.id)
-        .where(Namespace.deleted_on.is_(None), visible_namespaces(caller))
+        .where(Namespace.deleted_on.is_(None), visible_namespaces(namespace_patterns(caller)))
         .group_by(Namespace.name)
         .order_by(Namespace.name)
     )

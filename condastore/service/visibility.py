@@ -1,5 +1,6 @@
 """Conditions that keep a list to what its caller could also get one by one (rest-api §3)."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, false, or_, true
@@ -30,18 +31,27 @@ def _postgresql_matching(element: Any, compiler: Any, **options: Any) -> str:
     return f"{compiler.process(name, **options)} LIKE {compiler.process(like, **options)}"
 
 
-def visible_environments(caller: Caller) -> ColumnElement[bool]:
+def environment_patterns(caller: Caller) -> tuple[str, ...]:
+    """Returns the patterns of the environments that the caller may see."""
+    return tuple(caller.patterns("environment::read"))
+
+
+def namespace_patterns(caller: Caller) -> tuple[str, ...]:
+    """Returns the patterns of the namespaces that the caller may see, or environments in them."""
+    return tuple(caller.patterns("namespace::read"))
+
+
+def visible_environments(patterns: Collection[str]) -> ColumnElement[bool]:
     """Returns the condition on environments, and namespaces joined to them."""
-    return _any_of(caller, "environment::read", with_name=True)
+    return _any_of(patterns, with_name=True)
 
 
-def visible_namespaces(caller: Caller) -> ColumnElement[bool]:
+def visible_namespaces(patterns: Collection[str]) -> ColumnElement[bool]:
     """Returns the condition on namespaces; whoever may see an environment sees its namespace."""
-    return _any_of(caller, "namespace::read", with_name=False)
+    return _any_of(patterns, with_name=False)
 
 
-def _any_of(caller: Caller, permission: str, *, with_name: bool) -> ColumnElement[bool]:
-    patterns = list(caller.patterns(permission))
+def _any_of(patterns: Collection[str], *, with_name: bool) -> ColumnElement[bool]:
     if EVERYTHING in patterns:
         return true()
     conditions = []

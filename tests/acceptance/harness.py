@@ -18,8 +18,15 @@ from websockets.sync.client import ClientConnection, connect
 
 START_TIMEOUT_S = 30.0
 BUILD_TIMEOUT_S = 120.0
-# The disks of test machines are small.
-DEFAULTS = {"--CondaStoreServer.port": 0, "--CondaStore.storage_threshold": 0}
+BUILD_ARTIFACTS = "--CondaStore.build_artifacts"
+DEFAULTS = [
+    ("--CondaStoreServer.port", 0),
+    # The disks of test machines are small.
+    ("--CondaStore.storage_threshold", 0),
+    # Archives take time, so tests of archives ask for them.
+    (BUILD_ARTIFACTS, "LOCKFILE"),
+    (BUILD_ARTIFACTS, "YAML"),
+]
 ENDED = ("COMPLETED", "FAILED", "CANCELED")
 
 
@@ -78,7 +85,7 @@ class Daemon:
     def _defaults(self) -> list[str]:
         """Returns the options that the test did not give."""
         given = {argument.partition("=")[0] for argument in self.arguments}
-        return [f"{name}={value}" for name, value in DEFAULTS.items() if name not in given]
+        return [f"{name}={value}" for name, value in DEFAULTS if name not in given]
 
     @property
     def output(self) -> Path:
@@ -152,6 +159,18 @@ class Daemon:
         build = self.ended(build_id)
         assert build["status"] == "COMPLETED", self.log(build_id)
         return build
+
+    def made(self, build_id: int, artifact: str) -> dict[str, Any]:
+        """Waits until a form of a build is there; returns what the API says of it."""
+        deadline = time.monotonic() + BUILD_TIMEOUT_S
+        while time.monotonic() < deadline:
+            rows = self.data_of(f"/build/{build_id}/artifacts/")
+            found: dict[str, Any] = next(r for r in rows if r["artifact_type"] == artifact)
+            if found["state"] == "READY":
+                return found
+            assert found["state"] in ("QUEUED", "RUNNING"), found
+            time.sleep(0.05)
+        raise TimeoutError(f"{artifact} of build {build_id} is {found}")
 
     def log(self, build_id: int) -> str:
         """Returns a build's log so far."""

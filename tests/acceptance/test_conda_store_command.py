@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,22 @@ def test_download(client: Client, builds: list[int]) -> None:
     assert yaml.safe_load(exported.read_text())["name"] == "env0"
     locked = json.loads((client.directory / f"build-{builds[0]}.lock").read_text())
     assert [package["name"] for package in locked["package"]] == ["harmless"]
+
+
+def test_an_archive_is_downloaded_and_run(client: Client, daemon: Daemon, channel: str) -> None:
+    specification = {"name": "tool", "channels": [channel], "dependencies": ["python", "flask"]}
+    build_id = daemon.submit(specification)
+    daemon.completed(build_id)
+    daemon.request("POST", f"/build/{build_id}/artifacts/CONDA_PACK/")
+    client.run("wait", str(build_id), "--artifact", "archive", "--interval", "1")
+    client.run("download", str(build_id), "--artifact", "archive")
+    with tarfile.open(client.directory / f"build-{build_id}.tar.gz") as archive:
+        assert "bin/conda-unpack" in archive.getnames()
+    # It unpacks where temporary files are, and again only if it has not done so before.
+    client.env |= {"TMPDIR": str(client.directory)}
+    script = "import flask, sys; print(sys.prefix)"
+    shown = client.run("run", f"default/tool:{build_id}", "--", "python", "-c", script)
+    assert shown.strip() == str(client.directory / "conda-store" / str(build_id))
 
 
 def test_solve(client: Client, tiny: str) -> None:

@@ -47,8 +47,9 @@ def fault_points() -> list[str]:
 
 
 POINTS = fault_points()
-OF_BUILDS = [point for point in POINTS if not point.startswith("remove.")]
+OF_BUILDS = [point for point in POINTS if point.startswith(("build.", "phase."))]
 OF_REMOVALS = [point for point in POINTS if point.startswith("remove.")]
+OF_ARTIFACTS = [point for point in POINTS if point.startswith("artifact.")]
 
 
 @contextmanager
@@ -160,6 +161,24 @@ def test_an_answer_is_a_promise(tmp_path: Path, tiny: str) -> None:
         daemon.start()
         assert daemon.request("GET", "/namespace/kept/").status_code == 200
         assert daemon.data_of("/environment/default/survivor/")["description"] == "x"
+
+
+def test_every_fault_point_has_a_test() -> None:
+    assert sorted(OF_BUILDS + OF_REMOVALS + OF_ARTIFACTS) == POINTS
+
+
+@pytest.mark.parametrize("point", OF_ARTIFACTS)
+def test_an_archive_survives_a_kill_at(tmp_path: Path, tiny: str, point: str) -> None:
+    with stopped(tmp_path / "data") as daemon:
+        daemon.start(CONDASTORE_FAULT=f"{point}:1:kill")
+        build_id = daemon.submit(specification(tiny, "harmless"))
+        daemon.completed(build_id)
+        daemon.request("POST", f"/build/{build_id}/artifacts/CONDA_PACK/")
+        dies(daemon)
+        daemon.start()
+        daemon.made(build_id, "CONDA_PACK")
+        assert daemon.request("GET", f"/build/{build_id}/archive/").status_code == 200
+        assert_becomes_clean(daemon)
 
 
 def test_a_build_that_kills_the_daemon_is_given_up(tmp_path: Path, tiny: str) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import socket
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -491,3 +492,21 @@ def test_a_poll_of_what_has_not_changed(built: Built) -> None:
     nobody = {"If-None-Match": etag, "Authorization": ""}
     assert built.daemon.request("GET", path, headers=nobody).status_code == 403
     built.daemon.request("PUT", url, json={"description": "for shapes"})
+
+
+def test_a_refused_body_does_not_cost_the_next_request(shared_daemon: Daemon) -> None:
+    """The body arrives when the answer is ready; the connection goes on."""
+    host, port = shared_daemon.url.removeprefix("http://").split(":")
+    head = f"POST /api/v1/namespace/x/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        answers = connection.makefile("rb")
+        for _ in range(3):
+            connection.sendall(head.encode())
+            connection.sendall(b"{}")
+            assert answers.readline() == b"HTTP/1.1 403 \r\n"
+            length = 0
+            while (line := answers.readline()) != b"\r\n":
+                name, _, value = line.decode().partition(":")
+                length = int(value) if name == "content-length" else length
+                assert name != "connection"
+            answers.read(length)

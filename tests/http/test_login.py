@@ -9,8 +9,6 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.sessions import SessionMiddleware
 
 from condastore.access import DEFAULT_ROLES, AccessPolicy
 from condastore.auth import (
@@ -44,8 +42,7 @@ async def site(
         role_mappings_version=1,
     )
     app: Any = Starlette(
-        routes=login.routes(authentication),
-        middleware=[Middleware(SessionMiddleware, secret_key=KEY)],
+        routes=login.routes(authentication, KEY),
         exception_handlers=HANDLERS,
     )
     app.state.parts = SimpleNamespace(identities=identities)

@@ -1,0 +1,215 @@
+"""Puts an archive together: a fragment for each package, then what is the prefix's own."""
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from isal.isal_zlib import crc32
+
+from condastore.engine.events import EngineError, Events, Phase
+from condastore.engine.jobs import PackJob
+from condastore.engine.pack.compression import Codec, Compressor, Pieces, codec_of
+from condastore.engine.pack.contents import HISTORY, Contents, Part, files_of, survey
+from condastore.engine.pack.fragments import Fragments, NewFragment
+from condastore.engine.pack.members import Members, Record
+from condastore.engine.pack.output import Output
+from condastore.engine.pack.tree import Tree, walk
+from condastore.engine.store import PackageStore
+from condastore.engine.workspace import workspace
+
+_READ_BYTES = 4 << 20
+# One thread reads, hashes and writes while another computes in Python; at the usual 5 ms it would
+# wait for that after each call.
+_SWITCH_S = 0.0005
+_NAMED = 5
+_ATTEMPTS = 3
+
+
+class _Damaged(Exception):
+    """A fragment is gone or not what it was."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part.key)
+        self.part = part
+
+
+@contextmanager
+def assembly(
+    job: PackJob, archive_format: str, events: Events, phase: Phase
+) -> Iterator["Assembly"]:
+    """Looks at a prefix and packs what no job before has packed; its files are gone at the end."""
+    events.phase(phase)
+    sys.setswitchinterval(_SWITCH_S)
+    store = PackageStore(Path(job["packages_dir"]))
+    store.prepare()
+    tree = walk(Path(job["prefix"]))
+    codec = codec_of(archive_format)
+    with workspace(store.workspaces) as scratch:
+        directory = store.fragments if job["fragments"] else scratch / "fragments"
+        fragments = Fragments(directory, codec)
+        contents = survey(tree, Path(job["packages_dir"]), fragments)
+        _report_oddities(contents, events, phase)
+        made = Assembly(tree, contents, fragments, codec, scratch, events, phase)
+        made.pack_parts()
+        yield made
+        if job["fragments"] and "fragments_bytes" in job["limits"]:
+            fragments.trim(job["limits"]["fragments_bytes"])
+
+
+class Assembly:
+    """One archive, of which all that packages bring is packed."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        contents: Contents,
+        fragments: Fragments,
+        codec: Codec,
+        scratch: Path,
+        events: Events,
+        phase: Phase,
+    ) -> None:
+        self.contents = contents
+        self._tree = tree
+        self._fragments = fragments
+        self._codec = codec
+        self._scratch = scratch
+        self._own_bytes = sum(_size(file.source) for file in contents.own)
+        self._progress = _Progress(contents, self._own_bytes, events, phase)
+
+    @property
+    def records(self) -> list[Record]:
+        """The files of packages that `conda-unpack` changes."""
+        parts = self.contents.parts
+        return list(chain.from_iterable(part.fragment.records for part in parts if part.fragment))
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """How large the files are."""
+        return self._own_bytes + sum(part.listing.bytes for part in self.contents.parts)
+
+    def pack_parts(self) -> None:
+        """Makes the fragments that are not there."""
+        with Compressor(self._codec) as compressor:
+            for part in self.contents.parts:
+                if part.fragment is None:
+                    self._pack_part(part, compressor)
+            compressor.finish()
+
+    def write(self, out: Output) -> None:
+        """Writes the whole archive; damaged fragments are made anew."""
+        own = None
+        for _ in range(_ATTEMPTS):
+            try:
+                with out.revocable(), ThreadPoolExecutor(1) as thread:
+                    joining = thread.submit(self._join, out)
+                    own = own or self._pack_own()
+                    joining.result()
+                    break
+            except _Damaged as damaged:
+                self._fragments.path(damaged.part.key).unlink(missing_ok=True)
+                damaged.part.fragment = None
+                self.pack_parts()
+        else:
+            raise EngineError("disk", "Files that were written a moment ago are damaged.")
+        with own.open("rb") as file:
+            while data := file.read(_READ_BYTES):
+                out.write(data)
+        self._progress.add(len(self.contents.own), self._own_bytes)
+
+    def _pack_part(self, part: Part, compressor: Compressor) -> None:
+        new = NewFragment(self._fragments.path(part.key), self._scratch)
+        pieces = Pieces(compressor, new.write)
+        members = Members(self._tree.root, pieces.write)
+        for file in part.files or files_of(part.source, part.site_packages, part.omitted):
+            members.put(file)
+        pieces.flush()
+        compressor.then(partial(self._publish, part, new, members.records))
+
+    def _publish(self, part: Part, new: NewFragment, records: list[Record]) -> None:
+        part.fragment = new.publish(part.listing, records)
+        part.files = []
+        self._progress.add(len(part.listing.targets), part.listing.bytes)
+
+    def _pack_own(self) -> Path:
+        path = self._scratch / "own"
+        with path.open("wb") as file, Compressor(self._codec) as compressor:
+            pieces = Pieces(compressor, file.write)
+            members = Members(self._tree.root, pieces.write)
+            for each in self.contents.own:
+                members.put(each)
+            members.finish([*self.records, *members.records], self._stamp())
+            pieces.flush()
+            compressor.finish()
+        return path
+
+    def _stamp(self) -> int:
+        """When the environment was made, by its history."""
+        try:
+            return int(os.lstat(os.path.join(self._tree.root, HISTORY)).st_mtime)
+        except FileNotFoundError:
+            return 0
+
+    def _join(self, out: Output) -> None:
+        for part in self.contents.parts:
+            assert part.fragment is not None
+            left, crc = part.fragment.bytes, 0
+            try:
+                with part.fragment.path.open("rb", buffering=0) as file:
+                    while left and (data := file.read(min(left, _READ_BYTES))):
+                        crc = crc32(data, crc)
+                        out.write(data)
+                        left -= len(data)
+            except FileNotFoundError:
+                # Another job has removed it, as the one that was not used for longest.
+                raise _Damaged(part) from None
+            if left or crc != part.fragment.crc:
+                raise _Damaged(part)
+
+
+class _Progress:
+    """Counts the files that are packed, and their bytes."""
+
+    def __init__(self, contents: Contents, own_bytes: int, events: Events, phase: Phase) -> None:
+        parts = contents.parts
+        self._events = events
+        self._phase = phase
+        self._total = len(contents.own) + sum(len(part.listing.targets) for part in parts)
+        self._total_bytes = own_bytes + sum(part.listing.bytes for part in parts)
+        self._done = self._bytes = 0
+        for part in parts:
+            if part.fragment is not None:
+                self.add(len(part.listing.targets), part.listing.bytes)
+
+    def add(self, files: int, size: int) -> None:
+        """Tells that so many more are done."""
+        self._done = min(self._done + files, self._total)
+        self._bytes = min(self._bytes + size, self._total_bytes)
+        self._events.progress(self._phase, self._done, self._total, self._bytes, self._total_bytes)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _report_oddities(contents: Contents, events: Events, step: str) -> None:
+    oddities = (
+        (contents.changed, "differ from those of their packages, and are packed as they are"),
+        (contents.missing, "of packages are gone, and are not packed"),
+    )
+    for files, what in oddities:
+        if files:
+            names = ", ".join(sorted(files)[:_NAMED]) + (", ..." if files[_NAMED:] else "")
+            events.log(f"warning: {len(files)} files {what}: {names}", step)
+    if contents.uncached:
+        names = ", ".join(contents.uncached)
+        text = "warning: these are not in the package store, so that their programs may still"
+        events.log(f"{text} look for the prefix of this build: {names}", step)

@@ -1,0 +1,136 @@
+"""Files as members of a tar stream. What they hold, and how they are relocated, conda_pack says.
+
+Owners are left out: whoever unpacks an archive owns what is in it.
+"""
+
+import errno
+import os
+import stat
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from conda_pack.core import File, Packer
+
+from condastore.engine.events import EngineError
+
+Record = tuple[str, str, str]
+"""A file that `conda-unpack` changes: its path, the prefix in it, and `text` or `binary`."""
+
+_READ_BYTES = 1 << 20
+_END = bytes(2 * tarfile.BLOCKSIZE)
+
+
+@dataclass(frozen=True)
+class _Member:
+    source: str
+    target: str
+    data: bytes | None = None
+
+
+class Members:
+    """What conda_pack calls an archive."""
+
+    def __init__(self, prefix: str, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self._packer = Packer(prefix, self)
+        self._pending: _Member | None = None
+        self._stamp: int | None = None
+
+    @property
+    def records(self) -> list[Record]:
+        """The files so far that `conda-unpack` has to change."""
+        records: list[Record] = self._packer.prefixes
+        return records
+
+    def put(self, file: File) -> None:
+        """Adds one file as conda-pack would, but writable for its owner if that is necessary.
+
+        Files of the package store are read-only, and `conda-unpack` writes in place.
+        """
+        count = len(self.records)
+        try:
+            self._packer.add(file)
+            assert self._pending is not None
+            self._put(self._pending, writable=len(self.records) > count)
+        except FileNotFoundError:
+            raise EngineError("package", f"{file.source} vanished while it was packed.") from None
+
+    def finish(self, records: Sequence[Record], stamp: int) -> None:
+        """Adds conda-pack's scripts, with one modification time for all, and ends the stream.
+
+        `records` are all that `conda-unpack` shall change.
+        """
+        self._packer.prefixes = sorted(records)
+        self._stamp = stamp
+        try:
+            self._packer.finish()
+        except UnicodeEncodeError as error:
+            raise EngineError("package", f"A file's name is not UTF-8: {error.object!r}") from None
+        self._write(_END)
+
+    def add(self, source: str, target: str) -> None:
+        """For conda_pack: this file, as it is."""
+        self._pending = _Member(source, target)
+        if self._stamp is not None:
+            self._put(self._pending, writable=False)
+
+    def add_bytes(self, source: str, data: bytes, target: str) -> None:
+        """For conda_pack: like this file, but with another content."""
+        self._pending = _Member(source, target, data)
+
+    def _put(self, member: _Member, *, writable: bool) -> None:
+        status = os.lstat(member.source)
+        info = tarfile.TarInfo(member.target)
+        info.mode = stat.S_IMODE(status.st_mode) | (stat.S_IWUSR if writable else 0)
+        info.mtime = int(status.st_mtime) if self._stamp is None else self._stamp
+        if stat.S_ISREG(status.st_mode):
+            self._put_file(info, member, status)
+        elif stat.S_ISLNK(status.st_mode):
+            info.type = tarfile.SYMTYPE
+            info.linkname = os.readlink(member.source)
+            self._write(_header(info))
+        elif stat.S_ISDIR(status.st_mode):
+            info.type = tarfile.DIRTYPE
+            self._write(_header(info))
+        else:
+            raise EngineError("package", f"{member.source} became a special file.")
+
+    def _put_file(self, info: tarfile.TarInfo, member: _Member, status: os.stat_result) -> None:
+        info.size = status.st_size if member.data is None else len(member.data)
+        self._write(_header(info))
+        if member.data is None:
+            self._copy(member.source, status)
+        else:
+            for start in range(0, len(member.data), _READ_BYTES):
+                self._write(member.data[start : start + _READ_BYTES])
+        self._write(bytes(-info.size % tarfile.BLOCKSIZE))
+
+    def _copy(self, source: str, expected: os.stat_result) -> None:
+        try:
+            # Neither a link that took the file's place is followed, nor is a pipe waited for.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(source, flags)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise _changed(source) from None
+            raise
+        with open(descriptor, "rb", buffering=0) as file:
+            left = expected.st_size
+            while left and (data := file.read(min(left, _READ_BYTES))):
+                self._write(data)
+                left -= len(data)
+            if left or _version(os.fstat(descriptor)) != _version(expected):
+                raise _changed(source)
+
+
+def _changed(source: str) -> EngineError:
+    return EngineError("package", f"{source} changed while it was packed.")
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _header(info: tarfile.TarInfo) -> bytes:
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

@@ -1,0 +1,268 @@
+"""What is read often: statements that are compiled once, and run in one go apart from the loop.
+
+A statement is written with SQLAlchemy like any other. On SQLite its text and the conversions of
+its values are made once, and a whole request's statements run in one visit to a thread with a
+connection of its own; a session's every statement would cost two such visits, and objects.
+"""
+
+import asyncio
+import json
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from queue import SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import BindParameter, Boolean, Select, String, bindparam
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+T = TypeVar("T")
+
+Values = Mapping[str, Any]
+Rows = Sequence[tuple[Any, ...]]
+Query = Select[*tuple[Any, ...]]
+
+KEPT = 128
+# Somebody may write past this daemon.
+KEPT_S = 60.0
+_STATEMENTS = 512
+_DIALECT = sqlite.dialect(paramstyle="qmark")
+
+
+class among(FunctionElement[bool]):  # noqa: N801 - reads as the SQL that it is
+    """Whether a number is one of those in a parameter, which `ids` made: as many as there are."""
+
+    inherit_cache = True
+    type = Boolean()
+
+    def __init__(self, column: Any, parameter: str) -> None:
+        super().__init__(column, bindparam(parameter, type_=String()))
+
+
+@compiles(among, "sqlite")
+def _sqlite_among(element: Any, compiler: Any, **options: Any) -> str:
+    column, array = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({array}))"
+
+
+@compiles(among, "postgresql")
+def _postgresql_among(element: Any, compiler: Any, **options: Any) -> str:
+    column, array = (compiler.process(clause, **options) for clause in element.clauses)
+    return (
+        f"{column} IN "
+        f"(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST({array} AS JSON)))"
+    )
+
+
+def ids(numbers: Iterable[int]) -> str:
+    """Returns numbers as the value of a parameter of `among`."""
+    return json.dumps(list(numbers))
+
+
+class Statement:
+    """A query; its parameters are those that `bindparam` names."""
+
+    def __init__(self, query: Query) -> None:
+        self.query = query
+
+    @cached_property
+    def for_sqlite(self) -> "SqliteStatement":
+        """The text for SQLite, made when it is needed first."""
+        return SqliteStatement(self.query)
+
+
+class SqliteStatement:
+    """The text of a query, and how its parameters go in and its columns come out."""
+
+    def __init__(self, query: Query) -> None:
+        compiled = query.compile(dialect=_DIALECT)
+        self._text = str(compiled)
+        literals = compiled.params
+        names: Sequence[str] = compiled.positiontup or ()
+        binds: Mapping[str, BindParameter[Any]] = compiled.binds
+        self._parameters = [(name, literals[name], _binder(binds[name])) for name in names]
+        readers = enumerate(_reader(column) for column in query.selected_columns)
+        self._columns = [(index, reader) for index, reader in readers if reader is not None]
+
+    def rows(self, connection: sqlite3.Connection, values: Values) -> Rows:
+        """Returns what the query finds with these parameters."""
+        parameters = []
+        for name, literal, bind in self._parameters:
+            value = values.get(name, literal)
+            parameters.append(value if bind is None else bind(value))
+        found = connection.execute(self._text, parameters).fetchall()
+        return [self._converted(row) for row in found] if self._columns else found
+
+    def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        values = list(row)
+        for index, reader in self._columns:
+            values[index] = reader(values[index])
+        return tuple(values)
+
+
+def _binder(bind: BindParameter[Any]) -> Callable[[Any], Any] | None:
+    return bind.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+
+
+def _reader(column: Any) -> Callable[[Any], Any] | None:
+    kind = column.type.dialect_impl(_DIALECT)
+    found: Callable[[Any], Any] | None = kind.result_processor(_DIALECT, None)
+    return found
+
+
+class View(Protocol):
+    """One state of the database, for as long as a piece of work looks at it."""
+
+    keeps: bool
+    """Whether `kept` keeps anything: others may write to a PostgreSQL database."""
+
+    def rows(self, statement: Statement, values: Values) -> Rows:
+        """Returns what a statement finds."""
+
+    def kept(self, statement: Statement, values: Values, make: Callable[[Rows], T]) -> T:
+        """Returns what `make` makes of the rows, which is kept until something is written."""
+
+
+class Kept:
+    """What was found while the database was at some generation."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[Any, tuple[int, float, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Any, generation: int, look: Callable[[], T]) -> T:
+        """Returns what `look` returns, or returned at the same generation."""
+        with self._lock:
+            found = self._values.get(key)
+        if found is not None and found[0] == generation and time.monotonic() < found[1]:
+            kept: T = found[2]
+            return kept
+        value = look()
+        with self._lock:
+            self._values[key] = (generation, time.monotonic() + KEPT_S, value)
+            self._values.move_to_end(key)
+            while len(self._values) > KEPT:
+                self._values.popitem(last=False)
+        return value
+
+
+class SqliteView:
+    """A view through a connection of this thread."""
+
+    keeps = True
+
+    def __init__(self, connection: sqlite3.Connection, kept: Kept, generation: int) -> None:
+        self._connection = connection
+        self._kept = kept
+        self._generation = generation
+
+    def rows(self, statement: Statement, values: Values) -> Rows:
+        """Returns what a statement finds."""
+        return statement.for_sqlite.rows(self._connection, values)
+
+    def kept(self, statement: Statement, values: Values, make: Callable[[Rows], T]) -> T:
+        """Returns what `make` makes of the rows, which is kept until something is written."""
+        key = (statement, *values.items())
+        return self._kept.get(key, self._generation, lambda: make(self.rows(statement, values)))
+
+
+class ConnectionView:
+    """A view through a connection of SQLAlchemy's."""
+
+    keeps = False
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def rows(self, statement: Statement, values: Values) -> Rows:
+        """Returns what a statement finds."""
+        found = self._connection.execute(statement.query, dict(values))
+        return [tuple(row) for row in found]
+
+    def kept(self, statement: Statement, values: Values, make: Callable[[Rows], T]) -> T:
+        """Returns what `make` makes of the rows."""
+        return make(self.rows(statement, values))
+
+
+class SqliteReaders:
+    """Threads that read a SQLite file, each through a connection of its own."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        self._path = path
+        self._kept = Kept()
+        self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"reader {number}", daemon=True)
+            for number in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Starts the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    async def view(self, work: Callable[[View], T], generation: int) -> T:
+        """Returns what `work` returns; `generation` is that of the newest write."""
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[T] = loop.create_future()
+        self._jobs.put(_Job(work, generation, loop, found))
+        return await found
+
+    def close(self) -> None:
+        """Waits until the threads have ended."""
+        for thread in self._threads:
+            if thread.is_alive():
+                self._jobs.put(None)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def _serve(self) -> None:
+        with closing(self._connect()) as connection:
+            while (job := self._jobs.get()) is not None:
+                job.do(connection, self._kept)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=10, isolation_level=None, cached_statements=_STATEMENTS
+        )
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+
+
+@dataclass(frozen=True)
+class _Job(Generic[T]):
+    """Work for a reader, and who waits for what comes of it."""
+
+    work: Callable[[View], T]
+    generation: int
+    loop: asyncio.AbstractEventLoop
+    found: "asyncio.Future[T]"
+
+    def do(self, connection: sqlite3.Connection, kept: Kept) -> None:
+        """Does the work on one state of the database."""
+        connection.execute("BEGIN")
+        try:
+            value = self.work(SqliteView(connection, kept, self.generation))
+        except BaseException as error:
+            self.loop.call_soon_threadsafe(self._fail, error)
+        else:
+            self.loop.call_soon_threadsafe(self._settle, value)
+        finally:
+            connection.execute("ROLLBACK")
+
+    def _settle(self, value: T) -> None:
+        if not self.found.done():
+            self.found.set_result(value)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.found.done():
+            self.found.set_exception(error)
