@@ -128,6 +128,9 @@ c = get_config()
 # for `condastore`, such as `~/.local/share/condastore`.
 # c.CondaStore.data_directory = ...
 
+# Connections to PostgreSQL that this daemon opens at most.
+# c.CondaStore.database_connections = 10
+
 # SQLAlchemy URL of the database. Default: `sqlite:///{data_directory}/condastore.sqlite`.
 # c.CondaStore.database_url = ...
 

@@ -76,6 +76,10 @@ class CondaStore(LoggingConfigurable):
         help="SQLAlchemy URL of the database. Default: `sqlite:///{data_directory}/condastore.sqlite`.",
     ).tag(config=True)
 
+    database_connections = Integer(
+        10, min=3, help="Connections to PostgreSQL that this daemon opens at most."
+    ).tag(config=True)
+
     upgrade_db = Bool(True, help="Bring the database's schema up to date at start.").tag(
         config=True
     )

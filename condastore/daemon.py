@@ -205,7 +205,11 @@ class Daemon:
             self._lock(stack)
             listener = self._listen()
             stack.callback(listener.close)
-            database = Database(self._config.database_url, upgrade=self._config.upgrade_db)
+            database = Database(
+                self._config.database_url,
+                upgrade=self._config.upgrade_db,
+                connections=self._config.database_connections,
+            )
             stack.push_async_callback(database.close)
             await database.open()
             self._handle_signals()

@@ -9,6 +9,7 @@ CondaStoreError                    500
 ├── TooLarge                       413
 ├── Unprocessable                  422  a path, query or body that can't be parsed
 ├── Unavailable                    503  not now; try again later
+│   ├── DatabaseUnavailable        503  the database
 │   └── StorageUnavailable         503  the storage of artifacts; also an OSError
 ├── ConfigurationError                  the daemon can't start like this
 └── BuildError                          a build failed; the text is shown to its user
@@ -74,6 +75,13 @@ class Unavailable(CondaStoreError):
     """The daemon can't do it now."""
 
     status = 503
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database can't be used now; what was to be written was not."""
+
+    def __init__(self, message: str = "the database can't be used now; try again later") -> None:
+        super().__init__(message)
 
 
 class StorageUnavailable(Unavailable, OSError):

@@ -149,6 +149,11 @@ class PostgreSQLServer(Server):
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [str(_postgresql("postgres")), "-D", str(self.directory / "data"), *options]
 
+    def _listens(self) -> bool:
+        # It takes connections a moment before it serves them.
+        status = self.directory / "data" / "postmaster.pid"
+        return super()._listens() and status.exists() and "ready" in status.read_text()
+
     def _initialise(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         password = self.directory / "password"

@@ -41,9 +41,9 @@ async def fresh(server: PostgreSQLServer) -> str:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
+async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
     """A database with the newest schema."""
-    database = Database(url)
+    database = Database(url, connections=connections)
     try:
         await database.open()
         yield database

@@ -10,7 +10,7 @@ import logging
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.artifact_rows import queue_artifacts
 from condastore.build_rows import (
@@ -32,7 +32,7 @@ from condastore.builders.solver import SolverPool
 from condastore.builds import FINAL, ArtifactType, BuildStatus, cancel_marker, storage_key
 from condastore.configuration import CondaStore
 from condastore.database import Database, uninterrupted
-from condastore.errors import BuildError, CondaStoreError
+from condastore.errors import BuildError, CondaStoreError, DatabaseUnavailable
 from condastore.faults import fault
 from condastore.metrics import Metrics
 from condastore.packages import record_packages
@@ -84,8 +84,8 @@ class Builder:
         except asyncio.CancelledError:
             await self._stopped(build_id, run.stop)
             raise
-        except OperationalError as error:
-            raise Retry(f"the database can't be used: {error.orig}") from error
+        except DatabaseUnavailable as error:
+            raise Retry(str(error)) from error
         except (CondaStoreError, OSError) as error:
             await self._failed(build_id, explain(error))
         except Exception:
@@ -171,7 +171,8 @@ class Builder:
         reporter.phase("export")
         artifacts = await self._store_artifacts(plan, solution, installed, reporter)
         fault("build.stored")
-        async with self._database.write() as session:
+
+        async def record(session: AsyncSession) -> None:
             build = await find_build(session, plan.build_id)
             await record_packages(session, build.id, installed.packages)
             build.size = installed.size_bytes
@@ -180,6 +181,9 @@ class Builder:
                 add_artifact(build, artifact, storage_key(artifact, plan.key))
             build.environment.current_build_id = build.id
             await queue_artifacts(session, build, plan.settings.build_artifacts)
+
+        # All the work is done; a database that restarts at this moment must not make it void.
+        await self._database.insist(record)
         fault("build.recorded")
         await self._complete(plan.build_id)
 
