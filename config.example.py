@@ -121,8 +121,8 @@ c = get_config()
 # Package names that every specification must contain.
 # c.CondaStore.conda_required_packages = []
 
-# Platforms that a lockfile covers. Default: the server's own.
-# c.CondaStore.conda_solve_platforms = ...
+# Platforms that a lockfile covers besides the server's own.
+# c.CondaStore.conda_solve_platforms = []
 
 # Directory of the database, logs, artifacts and the secret. Default: the user's data directory
 # for `condastore`, such as `~/.local/share/condastore`.

@@ -91,6 +91,14 @@ def check_url(url: str) -> None:
         raise InvalidSpecification(f"URL {shown(url)!r} should not contain '..'")
 
 
+def check_subdir(platform: str) -> None:
+    """Refuses what is not a platform of conda."""
+    if platform not in SUBDIRS:
+        raise InvalidSpecification(
+            f"Platform {shown(platform)!r} should be one of {', '.join(sorted(SUBDIRS))}"
+        )
+
+
 def has_credentials(text: str) -> bool:
     """Whether a URL in the text carries a user, a password or an anaconda token."""
     return "://" in text and _CREDENTIALS.search(text) is not None

@@ -112,7 +112,7 @@ class CondaStore(LoggingConfigurable):
 
     conda_solve_platforms = List(
         Unicode(),
-        help="Platforms that a lockfile covers. Default: the server's own.",
+        help="Platforms that a lockfile covers besides the server's own.",
     ).tag(config=True)
 
     conda_platforms = List(

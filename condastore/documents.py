@@ -5,8 +5,10 @@ and control characters. Plain scalars mean what they mean in YAML 1.2, except th
 huge numbers stay the text that they were: `3.10` is a version far more often than a number.
 """
 
+import io
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import yaml
@@ -38,13 +40,27 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 def load(text: str, limits: Limits) -> Any:
     """The value that a JSON or YAML text describes; `InvalidSpecification` if there is none."""
-    size = limits.size_bytes
-    if len(text) > size or len(text.encode(errors="replace")) > size:
-        raise InvalidSpecification(f"The specification is larger than {size} bytes")
+    _check_size(text, limits)
     may_be_json = text.lstrip().startswith(("{", "["))
     value = _load_json(text, limits) if may_be_json else _load_yaml(text, limits)
     _check(value, limits)
     return value
+
+
+def lines(text: str, limits: Limits) -> Iterator[str]:
+    """Yields the lines of a text that is neither; `InvalidSpecification` if there are too many."""
+    _check_size(text, limits)
+    for number, line in enumerate(io.StringIO(text, newline="\n"), 1):
+        if number > limits.nodes:
+            raise InvalidSpecification(f"The specification has more than {limits.nodes} lines")
+        _check_text(line)
+        yield line.strip()
+
+
+def _check_size(text: str, limits: Limits) -> None:
+    size = limits.size_bytes
+    if len(text) > size or len(text.encode(errors="replace")) > size:
+        raise InvalidSpecification(f"The specification is larger than {size} bytes")
 
 
 def _load_json(text: str, limits: Limits) -> Any:

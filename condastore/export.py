@@ -1,12 +1,26 @@
-"""The environment.yaml of what was installed, all pinned, as `conda env export` writes it."""
+"""The environment.yaml of a build: what was installed, more or less pinned, or asked for."""
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from operator import itemgetter
 from typing import Any
 
 import yaml
 
-from condastore.lockfile import Record
+from condastore import documents
+from condastore.lockfiles.records import Record
+from condastore.specification import CondaSpecification
+
+# What is read is an artifact, which no user wrote.
+_LIMITS = documents.Limits(size_bytes=2**30, nodes=10_000_000)
+
+
+class Pinned(StrEnum):
+    """How exactly an environment.yaml says what is installed."""
+
+    EXACT = "exact"
+    VERSIONS = "versions"
+    HISTORY = "history"
 
 
 def export_yaml(
@@ -18,22 +32,60 @@ def export_yaml(
     prefix: str,
     variables: Mapping[str, str | int] | None = None,
 ) -> str:
-    """The YAML artifact of a build (rest-api §4.6)."""
+    """The YAML artifact of a build, as `conda env export` writes it (rest-api §4.6)."""
     by_name = itemgetter("name")
     dependencies: list[Any] = [
         f"{record['name']}={record['version']}={record['build']}"
         for record in sorted(records, key=by_name)
     ]
     pinned = [f"{entry['name']}=={entry['version']}" for entry in sorted(pip, key=by_name)]
-    if pinned:
-        dependencies.append({"pip": pinned})
+    document = _document(name, channels, dependencies, pinned, variables)
+    return _text({**document, "prefix": prefix})
+
+
+def versions_yaml(exported: str) -> str:
+    """The YAML artifact without build strings and prefix: `conda env export --no-builds`."""
+    document = documents.load(exported, _LIMITS)
+    del document["prefix"]
+    document["dependencies"] = [
+        entry.rpartition("=")[0] if isinstance(entry, str) else entry
+        for entry in document["dependencies"]
+    ]
+    return _text(document)
+
+
+def history_yaml(specification: CondaSpecification) -> str:
+    """What was asked for: `conda env export --from-history`, with the packages of pip besides."""
+    return _text(
+        _document(
+            specification.name,
+            specification.channels,
+            specification.match_specs,
+            specification.requirements,
+            specification.variables,
+        )
+    )
+
+
+def _document(
+    name: str,
+    channels: Iterable[str],
+    dependencies: Iterable[str],
+    pip: Iterable[str],
+    variables: Mapping[str, str | int] | None,
+) -> dict[str, Any]:
     document: dict[str, Any] = {
         "name": name,
         "channels": list(channels),
-        "dependencies": dependencies,
+        "dependencies": list(dependencies),
     }
+    if requirements := list(pip):
+        document["dependencies"].append({"pip": requirements})
     if variables:
         document["variables"] = {key: str(value) for key, value in variables.items()}
-    document["prefix"] = prefix
+    return document
+
+
+def _text(document: dict[str, Any]) -> str:
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=2**31)
     return text

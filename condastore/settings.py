@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from condastore.builds import ArtifactType
-from condastore.channels import check_channel, check_url
+from condastore.channels import check_channel, check_subdir, check_url
 from condastore.errors import InvalidInput
 from condastore.matchspecs import check_match_spec
 from condastore.names import check_name, set_text
@@ -97,6 +97,7 @@ _CHECKS: dict[str, Callable[[str], object]] = {
         ("conda_indexed_channels", "conda_default_channels", "conda_allowed_channels"),
         check_channel,
     ),
+    "conda_solve_platforms": check_subdir,
     **dict.fromkeys(
         ("conda_default_packages", "conda_required_packages", "conda_included_packages"),
         check_match_spec,

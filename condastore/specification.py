@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from condastore.lockfile import Lockfile
+from condastore.lockfiles.conda_lock import Lockfile
 from condastore.names import Name
 
 
@@ -63,6 +63,8 @@ class LockfileSpecification(msgspec.Struct, frozen=True):
     name: Name
     lockfile: Lockfile
     description: str | None = ""
+    is_partial: bool = False
+    """Whether it came in a form that says less than conda-lock's; a build fills in the rest."""
 
     @property
     def sha256(self) -> str:
@@ -71,11 +73,12 @@ class LockfileSpecification(msgspec.Struct, frozen=True):
 
     def as_dict(self) -> dict[str, Any]:
         """The stored form."""
-        return {
+        stored = {
             "name": self.name,
             "description": self.description,
             "lockfile": self.lockfile.as_dict(),
         }
+        return {**stored, "is_partial": True} if self.is_partial else stored
 
 
 Specification = CondaSpecification | LockfileSpecification

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condastore.documents import INVALID, Limits, load
+from condastore.documents import INVALID, Limits, lines, load
 from condastore.errors import InvalidSpecification
 
 LIMITS = Limits(size_bytes=2**20, nodes=50_000)
@@ -126,3 +126,15 @@ def test_F63_huge_numbers_stay_texts() -> None:
     assert load(f"[{digits}]", LIMITS) == [digits]
     assert load(f"- {digits}", LIMITS) == [digits]
     assert load("- " + "1:" * 1000 + "1", LIMITS) == ["1:" * 1000 + "1"]
+
+
+def test_lines_come_without_their_ends() -> None:
+    assert list(lines(" a\r\n\nb", Limits(100, 3))) == ["a", "", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("a\n" * 4, "more than 3 lines"), ("a" * 200, "larger"), ("\x1b", "control")]
+)
+def test_lines_have_limits(text: str, why: str) -> None:
+    with pytest.raises(InvalidSpecification, match=why):
+        list(lines(text, Limits(100, 3)))

@@ -6,7 +6,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condastore import environment_yaml, lockfile
+from condastore import environment_yaml
+from condastore.lockfiles import conda_lock as lockfile
 from condastore.names import Name
 from condastore.specification import (
     LockfileSpecification,

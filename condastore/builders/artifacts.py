@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from condastore import lockfile
-from condastore.builders.jobs import Record, Solution
+from condastore.builders.jobs import Solution
 from condastore.builders.plan import Plan
 from condastore.builds import ArtifactType
 from condastore.configuration import server_platform
 from condastore.export import export_yaml
+from condastore.lockfiles.conda_lock import to_json_text
+from condastore.lockfiles.records import Record, completed, from_records
 from condastore.specification import CondaSpecification, LockfileSpecification
 
 
@@ -21,12 +22,16 @@ class Installed:
 
 
 def lockfile_text(plan: Plan, solution: Solution, installed: Installed) -> str:
-    """Returns the lockfile; of a posted one, the same text that it was made from."""
-    if isinstance(plan.specification, LockfileSpecification):
-        return lockfile.to_json_text(plan.specification.lockfile)
-    return lockfile.to_json_text(
-        lockfile.from_records(solution.packages, installed.pip, solution.channels, plan.sha256)
-    )
+    """Returns the lockfile; of a posted one of conda-lock, the same text that it was made from."""
+    specification = plan.specification
+    if not isinstance(specification, LockfileSpecification):
+        solved = from_records(solution.packages, installed.pip, solution.channels, plan.sha256)
+    elif specification.is_partial:
+        solved = specification.lockfile
+    else:
+        return to_json_text(specification.lockfile)
+    # Not every channel and not every form of a lockfile has all checksums.
+    return to_json_text(completed(solved, installed.packages))
 
 
 def yaml_text(plan: Plan, solution: Solution, installed: Installed) -> str:

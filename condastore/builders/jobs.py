@@ -3,17 +3,15 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from condastore import lockfile
 from condastore.builders.plan import Plan
 from condastore.channels import channel_urls, resolve_match_spec
 from condastore.configuration import CondaStore, server_platform
+from condastore.lockfiles.records import Record, locked_for
 from condastore.prefixes import Store
 from condastore.settings import Settings
 from condastore.specification import CondaSpecification, LockfileSpecification
 
-Record = dict[str, Any]
 FETCHES_AT_ONCE = 8
 
 
@@ -38,7 +36,8 @@ def solve_job(
         "job": "solve",
         "channels": channel_urls(specification.channels, specs, alias),
         "specs": [resolve_match_spec(spec, alias) for spec in specs],
-        "platforms": list(settings.conda_solve_platforms),
+        # The server's own comes first, since that is what is installed.
+        "platforms": list(dict.fromkeys([server_platform(), *settings.conda_solve_platforms])),
         "virtual_packages": {},
         "cuda": None if cuda is None else str(cuda),
         "timeout_s": settings.conda_max_solve_time,
@@ -50,7 +49,7 @@ def solve_job(
 
 def locked_solution(specification: LockfileSpecification) -> Solution:
     """Returns what a posted lockfile says, without a solve."""
-    locked = lockfile.locked_for(specification.lockfile, server_platform())
+    locked = locked_for(specification.lockfile, server_platform())
     channels = [channel.url for channel in specification.lockfile.metadata.channels]
     return Solution(channels, {server_platform(): locked.records}, locked.pip)
 

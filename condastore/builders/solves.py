@@ -3,11 +3,12 @@
 import asyncio
 from typing import Any
 
-from condastore.builders.jobs import Record, solve_job
+from condastore.builders.jobs import solve_job
 from condastore.builders.solver import SolverPool
 from condastore.configuration import CondaStore, server_platform
 from condastore.database import Database
 from condastore.errors import BuildError, InvalidInput, Unavailable
+from condastore.lockfiles.records import Record
 from condastore.packages import package_rows
 from condastore.prefixes import Store
 from condastore.settings import Settings

@@ -3,7 +3,8 @@
 from starlette.responses import PlainTextResponse, Response
 
 from condastore.builds import ArtifactType, BuildStatus, cancel_message, media_type
-from condastore.http import artifacts, shapes
+from condastore.http import artifacts, forms, shapes
+from condastore.http.forms import LOCKFILE_MEDIA_TYPES, LockfileQuery, YamlQuery
 from condastore.http.operations import Call, Plain, answers
 from condastore.http.parameters import NoBody, PageQuery, page_request
 from condastore.service import builds
@@ -82,16 +83,16 @@ async def packages(call: Call[PackagesQuery, NoBody]) -> shapes.Listed[shapes.Pa
     return shapes.page(rows, shapes.Package.of)
 
 
-@answers(media_type(ArtifactType.LOCKFILE))
-async def lockfile(call: Plain) -> Response:
-    """A build's lockfile: conda-lock version 1, as JSON."""
-    return await artifacts.respond(call, call.id("build_id"), ArtifactType.LOCKFILE)
+@answers(*LOCKFILE_MEDIA_TYPES)
+async def lockfile(call: Call[LockfileQuery, NoBody]) -> Response:
+    """A build's lockfile: conda-lock version 1 as JSON, or in another form."""
+    return await forms.lockfile(call, call.id("build_id"))
 
 
 @answers(media_type(ArtifactType.YAML))
-async def yaml(call: Plain) -> Response:
-    """The environment.yaml of what was installed, all pinned."""
-    return await artifacts.respond(call, call.id("build_id"), ArtifactType.YAML)
+async def yaml(call: Call[YamlQuery, NoBody]) -> Response:
+    """The environment.yaml of what was installed, more or less pinned, or of what was asked for."""
+    return await forms.environment_yaml(call, call.id("build_id"))
 
 
 @answers(media_type(ArtifactType.CONDA_PACK))

@@ -1,12 +1,14 @@
 """`/api/v1/environment/` and `/api/v2/environment/` (rest-api §4.5, §5)."""
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
-from condastore.builds import ArtifactType, BuildStatus, media_type
-from condastore.http import artifacts, shapes
+from condastore.builds import ArtifactType, BuildStatus
+from condastore.http import forms, shapes
+from condastore.http.forms import LOCKFILE_MEDIA_TYPES, LockfileQuery
 from condastore.http.operations import Call, Plain, answers
 from condastore.http.parameters import Body, NoBody, NoQuery, at_least, page_request
 from condastore.service import environments
@@ -123,12 +125,12 @@ async def delete(call: Plain) -> shapes.Acknowledgement:
     return shapes.acknowledge(f"environment {namespace}/{name} is being deleted ({size} bytes)")
 
 
-@answers(media_type(ArtifactType.LOCKFILE))
-async def lockfile(call: Plain) -> Response:
+@answers(*LOCKFILE_MEDIA_TYPES)
+async def lockfile(call: Call[LockfileQuery, NoBody]) -> Response:
     """The lockfile of an environment's current build."""
     build_id = await environments.current_build(call.parts, call.caller, *_named(call))
-    return await artifacts.respond(call, build_id, ArtifactType.LOCKFILE)
+    return await forms.lockfile(call, build_id)
 
 
-def _named(call: Plain | Call[NoQuery, EnvironmentChange]) -> tuple[str, str]:
+def _named(call: Call[Any, Any]) -> tuple[str, str]:
     return call.path("namespace"), call.path("environment")

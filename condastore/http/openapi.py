@@ -117,8 +117,10 @@ def _query_parameters(operation: Operation, schema_of: Mapping[str, Json]) -> li
 
 def _responses(operation: Operation, schema_of: Mapping[str, Json]) -> Json:
     if operation.returns is Response:
-        is_json = operation.media_type == "application/json"
-        content: Json = {operation.media_type: {"schema": {"type": "object"}} if is_json else {}}
+        content: Json = {
+            kind: {"schema": {"type": "object"}} if kind == "application/json" else {}
+            for kind in operation.media_types
+        }
     else:
         content = {"application/json": {"schema": schema_of[repr(operation.returns)]}}
     found: Json = {"200": {"description": "Done", "content": content}}

@@ -64,11 +64,11 @@ ROUTE = "condastore.route"
 Handler = Callable[[Call[Any, Any]], Awaitable[Any]]
 
 
-def answers(media_type: str) -> Callable[[Handler], Handler]:
+def answers(*media_types: str) -> Callable[[Handler], Handler]:
     """Declares what a handler answers with that returns a whole `Response`."""
 
     def declare(handler: Handler) -> Handler:
-        handler.media_type = media_type  # type: ignore[attr-defined]
+        handler.media_types = media_types  # type: ignore[attr-defined]
         return handler
 
     return declare
@@ -88,7 +88,7 @@ class Operation:
     query: type
     body: Any
     returns: Any
-    media_type: str
+    media_types: tuple[str, ...]
 
     @cached_property
     def is_kept(self) -> bool:
@@ -100,8 +100,8 @@ class Operation:
         """Returns the operation that a handler's annotations declare."""
         hints = get_type_hints(handler)
         query, body = get_args(hints["call"])
-        media_type = getattr(handler, "media_type", "application/json")
-        return cls(handler, query, body, hints["return"], media_type)
+        media_types = getattr(handler, "media_types", ("application/json",))
+        return cls(handler, query, body, hints["return"], media_types)
 
     @property
     def summary(self) -> str:

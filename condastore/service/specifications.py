@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from condastore import environment_yaml, lockfile
+from condastore import environment_yaml
 from condastore.access import Caller
 from condastore.configuration import CondaStore, server_platform
 from condastore.documents import Limits
 from condastore.errors import Conflict
+from condastore.lockfiles import conda_lock, forms
 from condastore.names import Name, check_name
 from condastore.policy import apply_settings
 from condastore.service.builds import queue_build
@@ -83,14 +84,14 @@ def _parse(config: CondaStore, submission: Submission) -> Specification:
     if not submission.is_lockfile:
         limits = environment_yaml.Limits(size_bytes=config.max_specification_bytes)
         return environment_yaml.parse(submission.text, limits)
-    locked = lockfile.parse(
-        submission.text, Limits(config.max_lockfile_bytes, lockfile.LIMITS.nodes)
-    )
-    lockfile.check_platform(locked, server_platform())
+    largest = Limits(config.max_lockfile_bytes, conda_lock.LIMITS.nodes)
+    locked = forms.read(submission.text, largest, server_platform())
+    conda_lock.check_platform(locked.lockfile, server_platform())
     return LockfileSpecification(
         name=check_name(submission.environment_name),
         description=submission.environment_description,
-        lockfile=locked,
+        lockfile=locked.lockfile,
+        is_partial=locked.is_partial,
     )
 
 
