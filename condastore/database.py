@@ -9,13 +9,13 @@ import logging
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosqlite
-from sqlalchemy import Column, MetaData, String, Table, event, inspect, make_url, text
+from sqlalchemy import Column, MetaData, String, Table, event, func, inspect, make_url, select, text
 from sqlalchemy.engine import URL, Connection, ExceptionContext
 from sqlalchemy.exc import (
     ArgumentError,
@@ -31,6 +31,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
 from condastore.errors import ConfigurationError, DatabaseUnavailable
+from condastore.files import move_file
 from condastore.migrations import HEAD
 from condastore.tables import Base
 from condastore.views import ConnectionView, SqliteReaders, View
@@ -43,6 +44,8 @@ _READERS = 4
 POOL_S = 10
 CONNECT_S = 10
 COMMAND_S = 60
+# Any number that nobody else locks by: "cond" in ASCII.
+_MIGRATION_LOCK = 0x636F6E64
 INSIST_S = (0.2, 0.5, 1, 2, 4, 8, 15, 30)
 # Classes of PostgreSQL's errors that say nothing of the statement: lost connections, deadlocks and
 # conflicts, a want of resources, an administrator at work.
@@ -134,6 +137,8 @@ class Database:
         try:
             if self.is_sqlite and self._url.database:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+            if self.is_sqlite:
+                await self._back_up()
             async with self._writer.begin() as connection:
                 await connection.run_sync(self._migrate)
             if self.is_sqlite:
@@ -237,7 +242,49 @@ class Database:
             for _ in range(_READERS):
                 await stack.enter_async_context(self._reader.connect())
 
+    async def schema_version(self) -> str | None:
+        """Returns the schema's revision; None where there is no schema yet."""
+        async with self._writer.connect() as connection:
+            return await connection.run_sync(_schema_version)
+
+    async def check(self) -> list[str]:
+        """Returns what is wrong with the schema and the rows, a sentence each."""
+        version = await self.schema_version() if self._is_made() else None
+        if version is None:
+            return ["there is no schema yet: the daemon makes it when it starts"]
+        if version != HEAD:
+            what = "upgrade it: condastore db upgrade" if version < HEAD else "it is newer"
+            return [f"the schema is {version}, this program needs {HEAD}; {what}"]
+        if not self.is_sqlite:
+            return []
+        async with self._reader.connect() as connection:
+            damage = (await connection.execute(text("PRAGMA integrity_check"))).scalars().all()
+            orphans = (await connection.execute(text("PRAGMA foreign_key_check"))).all()
+        found = [f"the file is damaged: {line}" for line in damage if line != "ok"]
+        return found + [f"{row[0]} row {row[1]} refers to no row of {row[2]}" for row in orphans]
+
+    def _is_made(self) -> bool:
+        """Whether there can be a schema; opening a SQLite file would make it."""
+        return not self.is_sqlite or Path(self._url.database or "").exists()
+
+    async def _back_up(self) -> None:
+        """Copies a SQLite file that will be migrated, beside it and named after its revision."""
+        path = Path(self._url.database or "")
+        if not self._is_made():
+            return
+        version = await self.schema_version()
+        if version is None or version >= HEAD or not self._upgrade:
+            return
+        backup = path.with_name(f"{path.name}.{version}")
+        await asyncio.to_thread(_copy_sqlite, path, backup)
+        logger.info(
+            "the database is brought from %s to %s; before it was %s", version, HEAD, backup
+        )
+
     def _migrate(self, connection: Connection) -> None:
+        if not self.is_sqlite:
+            # Several daemons may start at once; the others find the work done.
+            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         current = _schema_version(connection)
         if current == HEAD:
             return
@@ -253,6 +300,15 @@ class Database:
         from condastore.migrations.upgrade import upgrade
 
         upgrade(connection, current)
+
+
+def _copy_sqlite(path: Path, backup: Path) -> None:
+    """Makes a durable copy of what is committed, also of what is still in the journal."""
+    unfinished = backup.with_name(f"{backup.name}.new")
+    unfinished.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as target:
+        source.backup(target)
+    move_file(unfinished, backup)
 
 
 def _create(connection: Connection) -> None:
