@@ -52,17 +52,20 @@ from condastore.http.app import WebOptions, create_app
 from condastore.http.security import LOOPBACK_HOSTS
 from condastore.locks import DirectoryLock
 from condastore.metrics import Metrics
-from condastore.pool import Pool, Work
+from condastore.pool import POLL_S, Pool, Work
 from condastore.prefixes import Store
-from condastore.recovery import recover
+from condastore.recovery import recover, take_over_for_ever
 from condastore.service.parts import Parts
 from condastore.setting_rows import configured
 from condastore.storage import LocalStorage, Storage
 from condastore.storage.outbox import Outbox
 from condastore.streams import LogHub
 from condastore.tasks import TaskQueue
+from condastore.wakeups import Wakeups
 
 HTTP_GRACE_S = 3.0
+# Other daemons may queue what this one does not hear of.
+SHARED_POLL_S = 5.0
 BACKLOG = 128
 LOGINS: list[type[Configurable]] = [Authentication, TokenAuthentication, DummyAuthentication]
 
@@ -202,14 +205,14 @@ class Daemon:
         Raises `ConfigurationError` before anything is served.
         """
         async with AsyncExitStack() as stack:
-            self._lock(stack)
-            listener = self._listen()
-            stack.callback(listener.close)
             database = Database(
                 self._config.database_url,
                 upgrade=self._config.upgrade_db,
                 connections=self._config.database_connections,
             )
+            await self._lock(stack, shared=not database.is_sqlite)
+            listener = self._listen()
+            stack.callback(listener.close)
             stack.push_async_callback(database.close)
             await database.open()
             self._handle_signals()
@@ -219,7 +222,11 @@ class Daemon:
             parts = self._parts(database, self._identities(database, secret, token), stack)
             await parts.storage.open()
             stack.push_async_callback(parts.storage.close)
-            await recover(database, parts.pool, self._store, parts.logs)
+            await recover(
+                database, parts.pool, self._store, parts.storage, parts.logs, alone=self._alone
+            )
+            if not database.is_sqlite:
+                self._store_lock.share()
             self._announce(listener, token)
             web = create_app(parts, authentication, self._web_options(secret))
             # All this stays. A collection that looked at it would hold everything up for 70 ms.
@@ -252,6 +259,7 @@ class Daemon:
                 "artifacts": self._worker.artifact_concurrency,
                 "housekeeping": 1,
             },
+            poll_s=POLL_S if database.is_sqlite else SHARED_POLL_S,
         )
         solves = Solves(self._config, database, self._store, solvers)
         return Parts(
@@ -339,6 +347,8 @@ class Daemon:
                 group.create_task(parts.metrics.watch_loop(), name="event loop lag"),
                 group.create_task(self._watch(parts), name="watch paths"),
                 group.create_task(parts.storage.run(), name="storage"),
+                group.create_task(self._hear(parts), name="wake-ups"),
+                group.create_task(take_over_for_ever(parts.database, parts.pool), name="takeover"),
             ]
             await self._stopping.wait()
             for task in beside:
@@ -358,15 +368,25 @@ class Daemon:
 
             await Watcher(parts, [Path(path) for path in self._worker.watch_paths]).run()
 
+    async def _hear(self, parts: Parts) -> None:
+        await Wakeups(parts.database, parts.pool.wake, parts.pool.look_for_canceled).run()
+
     async def _run_pool(self, pool: Pool) -> None:
         await sweep_packages(self._store)
         await pool.run()
 
-    def _lock(self, stack: AsyncExitStack) -> None:
-        for path in sorted({self._data / "daemon.lock", self._store.root / ".daemon.lock"}):
-            lock = DirectoryLock(path)
-            lock.acquire()
-            stack.callback(lock.release)
+    async def _lock(self, stack: AsyncExitStack, *, shared: bool) -> None:
+        """Keeps other daemons out; on PostgreSQL several may share a store."""
+        lock = DirectoryLock(self._data / "daemon.lock")
+        lock.acquire()
+        stack.callback(lock.release)
+        self._store_lock = DirectoryLock(self._store.root / ".daemon.lock")
+        stack.callback(self._store_lock.release)
+        if shared:
+            self._alone = await asyncio.to_thread(self._store_lock.acquire_shared)
+        else:
+            self._store_lock.acquire()
+            self._alone = True
         self._store.make()
         (self._data / "logs").mkdir(exist_ok=True)
 

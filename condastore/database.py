@@ -127,6 +127,11 @@ class Database:
         """Whether this is SQLite, where one daemon owns the database."""
         return self._url.get_backend_name() == "sqlite"
 
+    @property
+    def dsn(self) -> str:
+        """The URL as PostgreSQL's own clients read it; with its password."""
+        return self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+
     async def open(self) -> None:
         """Brings the schema up to date.
 

@@ -274,7 +274,7 @@ async def test_the_tasks_of_a_dead_owner_are_taken_over(database: Database) -> N
     async with database.write() as session:
         await session.execute(update(Task).values(lease_until=0.0))
 
-    recovery = await queue.recover()
+    recovery = await queue.recover(running=[mine.id])
 
     assert [claim.id for claim in recovery.queued] == [queued]
     assert [claim.id for claim in recovery.canceled] == [cancelled]

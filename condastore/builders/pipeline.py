@@ -43,7 +43,7 @@ from condastore.specification import LockfileSpecification
 from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, utcnow
-from condastore.tasks import Claim, enqueue_once
+from condastore.tasks import Claim, enqueue_once, holds
 
 logger = logging.getLogger(__name__)
 
@@ -78,28 +78,31 @@ class Builder:
 
     async def run(self, run: Run) -> None:
         """Builds, unless the build has ended already. A failure is recorded, not raised."""
-        build_id = _build_id(run.claim)
+        claim = run.claim
         try:
-            await self._build(build_id)
+            await self._build(claim)
         except asyncio.CancelledError:
-            await self._stopped(build_id, run.stop)
+            await self._stopped(claim, run.stop)
             raise
         except DatabaseUnavailable as error:
             raise Retry(str(error)) from error
+        except Retry:
+            raise
         except (CondaStoreError, OSError) as error:
-            await self._failed(build_id, explain(error))
+            await self._failed(claim, explain(error))
         except Exception:
-            await self._failed(build_id, "internal error; the daemon's log has more")
+            await self._failed(claim, "internal error; the daemon's log has more")
             raise
 
     async def abandon(self, claim: Claim, why: Stop | str) -> None:
         """Ends a build that won't be run again: cancelled before it ran, or given up."""
         if why is Stop.CANCELED:
-            await self._stopped(_build_id(claim), why)
+            await self._stopped(claim, why)
         else:
-            await self._failed(_build_id(claim), str(why))
+            await self._failed(claim, str(why))
 
-    async def _build(self, build_id: int) -> None:
+    async def _build(self, claim: Claim) -> None:
+        build_id = _build_id(claim)
         plan = await uninterrupted(self._begin(build_id))
         if plan is None:
             return
@@ -110,7 +113,7 @@ class Builder:
         async with engine(self._store.scratch, *ready) as child:
             solution = await self._solve(plan, reporter)
             installed = await self._install(child, plan, solution, reporter)
-        await uninterrupted(self._publish(plan, solution, installed, reporter))
+        await uninterrupted(self._publish(claim, plan, solution, installed, reporter))
         reporter.end_phase()
 
     # The phases
@@ -165,7 +168,12 @@ class Builder:
         return Installed(result["packages"], result["pip"], result["size"]["bytes"])
 
     async def _publish(
-        self, plan: Plan, solution: Solution, installed: Installed, reporter: Reporter
+        self,
+        claim: Claim,
+        plan: Plan,
+        solution: Solution,
+        installed: Installed,
+        reporter: Reporter,
     ) -> None:
         """Stores the artifacts, records the build, and points the environment to it."""
         reporter.phase("export")
@@ -173,6 +181,8 @@ class Builder:
         fault("build.stored")
 
         async def record(session: AsyncSession) -> None:
+            if not await holds(session, claim):
+                raise Retry("another daemon has taken over this build")
             build = await find_build(session, plan.build_id)
             await record_packages(session, build.id, installed.packages)
             build.size = installed.size_bytes
@@ -222,28 +232,32 @@ class Builder:
 
     # The other ends
 
-    async def _stopped(self, build_id: int, why: Stop | None) -> None:
+    async def _stopped(self, claim: Claim, why: Stop | None) -> None:
         match why:
             case Stop.CANCELED:
-                await self._end(build_id, BuildStatus.CANCELED, cancel_marker(build_id))
+                text = cancel_marker(_build_id(claim))
+                await self._end(claim, BuildStatus.CANCELED, text)
             case Stop.DEADLINE:
                 limit_s = self._config.max_build_time
-                await self._failed(build_id, f"it took longer than {limit_s} s")
+                await self._failed(claim, f"it took longer than {limit_s} s")
             case Stop.LEASE_LOST:
                 # Another daemon has taken the task; whatever is there is its own.
                 return
             case _:
                 text = "the daemon stops; this build goes back to the queue"
-                await self._end(build_id, BuildStatus.QUEUED, text)
+                await self._end(claim, BuildStatus.QUEUED, text)
 
-    async def _failed(self, build_id: int, reason: str) -> None:
-        await self._end(build_id, BuildStatus.FAILED, f"build failed: {reason}", reason)
+    async def _failed(self, claim: Claim, reason: str) -> None:
+        await self._end(claim, BuildStatus.FAILED, f"build failed: {reason}", reason)
 
     async def _end(
-        self, build_id: int, status: BuildStatus, text: str, info: str | None = None
+        self, claim: Claim, status: BuildStatus, text: str, info: str | None = None
     ) -> None:
         """Ends an attempt that made nothing, unless the build has passed its point of no return."""
-        async with self._database.read() as session:
+        build_id = _build_id(claim)
+        async with self._database.write() as session:
+            if not await holds(session, claim):
+                return
             build = await find_build(session, build_id)
         key = log_key(build)
         if build.status in FINAL:
@@ -255,6 +269,8 @@ class Builder:
         Reporter(self._logs.open(build_id, key)).line(text)
         await asyncio.to_thread(self._discard, build)
         async with self._database.write() as session:
+            if not await holds(session, claim):
+                return
             build = await find_build(session, build_id)
             if build.status != status:
                 move_build(build, status, info)

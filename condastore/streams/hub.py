@@ -75,6 +75,10 @@ class LogHub:
         if stored:
             path.unlink(missing_ok=True)
 
+    def forget(self, key: str) -> None:
+        """Removes the file of a log that is in the storage already."""
+        self._path(key).unlink(missing_ok=True)
+
     def detach(self) -> None:
         """Ends every reader, because the daemon stops."""
         for log in self._live.values():
