@@ -1,4 +1,4 @@
-"""Several daemons on one PostgreSQL, one store and one S3: they share the queue, and one may die."""
+"""Several daemons on one PostgreSQL, store and S3: they share the queue, and one may die."""
 
 import time
 from collections.abc import Iterator
