@@ -21,6 +21,10 @@ c = get_config()
 # How people sign in: a class or its import path, such as `condastore.auth.PAMAuthentication`.
 # c.CondaStoreServer.authentication_class = 'condastore.auth.TokenAuthentication'
 
+# Believe `X-Forwarded-Proto` and `X-Forwarded-Host`; only behind a proxy that sets them, since
+# everybody can send them.
+# c.CondaStoreServer.behind_proxy = False
+
 # Configuration file, in Python.
 # c.CondaStoreServer.config_file = ''
 
@@ -34,8 +38,18 @@ c = get_config()
 # Serve `/metrics` and `/celery`.
 # c.CondaStoreServer.enable_metrics = True
 
+# Serve images at `/v2/` (docs/registry.md).
+# c.CondaStoreServer.enable_registry = True
+
+# Seconds after which a connection ends that sends no whole request.
+# c.CondaStoreServer.keep_alive_timeout = 5.0
+
 # Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.
 # c.CondaStoreServer.log_level = 20
+
+# Connections at once; others wait until one of them ends. The limit of open files (`ulimit -n`),
+# less some for builds, counts as well.
+# c.CondaStoreServer.max_connections = 16384
 
 # Rows of a page of a list.
 # c.CondaStoreServer.max_page_size = 100
@@ -45,6 +59,13 @@ c = get_config()
 
 # Print the admin token at start.
 # c.CondaStoreServer.print_token = True
+
+# Seconds that a request's body may pause while it comes; then it is refused (408).
+# c.CondaStoreServer.read_timeout = 60.0
+
+# Host, and port, under which clients know the registry, as in `registry.example.org`. Default:
+# that of the request.
+# c.CondaStoreServer.registry_external_url = ...
 
 # Values for the templates of the pages: `banner` is shown above the login form.
 # c.CondaStoreServer.template_vars = {}
@@ -108,14 +129,13 @@ c = get_config()
 # Dependencies that are added to specifications that lack them.
 # c.CondaStore.conda_included_packages = []
 
-# Channels whose packages can be searched; nothing uses it yet.
+# Channels whose packages can be searched: names or URLs.
 # c.CondaStore.conda_indexed_channels = ['main', 'conda-forge', 'https://repo.anaconda.com/pkgs/main']
 
 # Seconds that one solve may take.
 # c.CondaStore.conda_max_solve_time = 300
 
-# Platforms of which channels are indexed; nothing uses it yet. Default: the server's own and
-# `noarch`.
+# Platforms of which channels are indexed, besides `noarch`. Default: the server's own.
 # c.CondaStore.conda_platforms = ...
 
 # Package names that every specification must contain.
@@ -243,6 +263,9 @@ c = get_config()
 # start again with the next daemon.
 # c.CondaStoreWorker.drain_timeout = 30.0
 
+# Seconds between looks for news in the indexed channels; 0 never looks.
+# c.CondaStoreWorker.index_interval = 900.0
+
 # Times that a task is started when the daemon dies under it.
 # c.CondaStoreWorker.max_attempts = 3
 
@@ -291,6 +314,57 @@ c = get_config()
 
 # Roles of whoever has not signed in, by arn pattern.
 # c.RBACAuthorizationBackend.unauthenticated_role_bindings = {'default/*': ['viewer']}
+
+#-------------------------------------------------------------------------------------------------
+# ContainerRegistry: The container registry at `/v2/`: pulling, images on demand, and what is kept
+# of images.
+
+# Seconds for which a blob stays when nothing needs it any more; longer than any pull, and than
+# the making of any image.
+# c.ContainerRegistry.blob_grace = 86400.0
+
+# Seconds after which unneeded blobs are collected, besides deletions.
+# c.ContainerRegistry.collect_every = 86400.0
+
+# Seconds for which a request for an image that is being made is held open before its client is
+# sent to the same place again. Proxies often end silent requests after 60.
+# c.ContainerRegistry.hold_time = 50.0
+
+# Bytes of layers that are kept for images to come, beyond those that images have.
+# c.ContainerRegistry.layer_cache_bytes = 10737418240
+
+# Builds of images on demand that wait or run at once for one user.
+# c.ContainerRegistry.max_on_demand_builds = 4
+
+# Packages that the name of an image on demand may ask for.
+# c.ContainerRegistry.max_on_demand_packages = 20
+
+# How often that is done, before the client is told to come back; it follows nine.
+# c.ContainerRegistry.max_redirects = 9
+
+# Requests that wait for images at once.
+# c.ContainerRegistry.max_waiting = 500
+
+# Make images that are named by what is in them, for whoever may create environments in the
+# namespace of images on demand.
+# c.ContainerRegistry.on_demand = True
+
+# Seconds after which the tag `latest` of an image on demand is solved anew.
+# c.ContainerRegistry.on_demand_lifetime = 86400.0
+
+# Namespace of images on demand.
+# c.ContainerRegistry.on_demand_namespace = 'conda-store-dynamic'
+
+# Seconds for which an image stays after its last pull when its build is deleted.
+# c.ContainerRegistry.pull_grace = 3600.0
+
+# Seconds for which an image that could not be made is not tried again, however often it is
+# pulled.
+# c.ContainerRegistry.retry_failed_after = 600.0
+
+# Seconds for which a token for pulling is good, also when its client has to wait for an image; a
+# revoked token of the API ends as a password at once, and in what was made from it after this.
+# c.ContainerRegistry.token_lifetime = 600
 
 #-------------------------------------------------------------------------------------------------
 # Authentication: What all login back ends share.

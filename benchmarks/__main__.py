@@ -13,8 +13,11 @@ BENCHMARKS = (
     "build_parallel",
     "disk",
     "memory",
+    "archive",
     "log_latency",
     "api",
+    "index",
+    "connections",
 )
 
 

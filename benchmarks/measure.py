@@ -36,9 +36,10 @@ class Table:
         """Compares samples that were taken in turns, pair by pair."""
         ratios = [one / other for one, other in zip(measured, baseline, strict=True)]
         middle = statistics.median(ratios)
-        spread = f" ({min(ratios):.2f}-{max(ratios):.2f})" if len(ratios) > 1 else ""
-        cells = (_median(measured, unit), _median(baseline, unit), f"{middle:.2f}{spread}")
-        limit = None if most is None else f"{most:g} x"
+        digits = 2 if middle >= 0.1 else 3
+        spread = f" ({min(ratios):.{digits}f}-{max(ratios):.{digits}f})" if len(ratios) > 1 else ""
+        cells = (_median(measured, unit), _median(baseline, unit), f"{middle:.{digits}f}{spread}")
+        limit = None if most is None else f"{most:.3g} x"
         self._add(what, *cells, limit=limit, over=middle, most=most)
 
     def excess(

@@ -55,10 +55,10 @@ class Scene:
         """The channel with the packages of the reference environment."""
         return self.channel_of("small" if self.quick else "large")
 
-    def channel_of(self, variant: str, records: int = 0) -> Path:
-        """Returns a channel, which is made once a machine."""
-        name = f"{variant}-{records}" if records else variant
-        options = {"records": records} if records else {}
+    def channel_of(self, variant: str, *size: int) -> Path:
+        """Returns a channel, which is made once a machine; its size is in records, and names."""
+        name = "-".join([variant, *map(str, size)])
+        options = dict(zip(("records", "names"), size, strict=False))
         return make_channel(variant, CACHE / "channels" / name, CACHE / "wheels", **options)
 
     def fresh(self, name: str) -> Path:

@@ -12,6 +12,7 @@ from benchmarks.scene import Specification
 from tests.acceptance.harness import ENDED, Daemon, running
 
 __all__ = [
+    "ENDED",
     "Daemon",
     "Lock",
     "build_seconds",

@@ -138,6 +138,11 @@ def check_prefix(prefix: str) -> None:
         raise BuildError("spec", f"build_path too long: must be <= {MAX_PREFIX_LENGTH} characters")
 
 
+def file_suffix(artifact: ArtifactType) -> str:
+    """How the name of an artifact's file ends."""
+    return _FILES[artifact].suffix
+
+
 def cancel_message(build_id: int) -> str:
     """The answer to a cancel request (§4.6)."""
     return f"build {build_id} canceled"

@@ -16,6 +16,7 @@ from traitlets.config import LoggingConfigurable
 
 from condastore.access import DEFAULT_ROLES
 from condastore.builds import ArtifactType
+from condastore.oci import is_repository
 
 MIB = 1024**2
 GIB = 1024**3
@@ -117,8 +118,8 @@ class CondaStore(LoggingConfigurable):
 
     conda_platforms = List(
         Unicode(),
-        help="""Platforms of which channels are indexed; nothing uses it yet. Default: the server's
-        own and `noarch`.""",
+        help="""Platforms of which channels are indexed, besides `noarch`. Default: the server's
+        own.""",
     ).tag(config=True)
 
     conda_channel_alias = Unicode(
@@ -136,7 +137,7 @@ class CondaStore(LoggingConfigurable):
     conda_indexed_channels = List(
         Unicode(),
         ["main", "conda-forge", "https://repo.anaconda.com/pkgs/main"],
-        help="Channels whose packages can be searched; nothing uses it yet.",
+        help="Channels whose packages can be searched: names or URLs.",
     ).tag(config=True)
 
     conda_default_packages = List(
@@ -385,6 +386,12 @@ class CondaStoreWorker(LoggingConfigurable):
         GIB, help="Resident bytes above which a solver process is replaced after its solve."
     ).tag(config=True)
 
+    index_interval = Float(
+        900.0,
+        min=0,
+        help="""Seconds between looks for news in the indexed channels; 0 never looks.""",
+    ).tag(config=True)
+
     max_solver_uses = Integer(200, help="Solves after which a solver process is replaced.").tag(
         config=True
     )
@@ -392,6 +399,97 @@ class CondaStoreWorker(LoggingConfigurable):
     @default("concurrency")
     def _concurrency(self) -> int:
         return len(os.sched_getaffinity(0))
+
+
+class ContainerRegistry(LoggingConfigurable):
+    """The container registry at `/v2/`: pulling, images on demand, and what is kept of images."""
+
+    hold_time = Float(
+        50.0,
+        help="""Seconds for which a request for an image that is being made is held open before its
+        client is sent to the same place again. Proxies often end silent requests after 60.""",
+    ).tag(config=True)
+
+    max_redirects = Integer(
+        9,
+        min=0,
+        max=9,
+        help="How often that is done, before the client is told to come back; it follows nine.",
+    ).tag(config=True)
+
+    max_waiting = Integer(500, min=1, help="Requests that wait for images at once.").tag(
+        config=True
+    )
+
+    retry_failed_after = Float(
+        600.0,
+        help="""Seconds for which an image that could not be made is not tried again, however often
+        it is pulled.""",
+    ).tag(config=True)
+
+    token_lifetime = Integer(
+        600,
+        min=60,
+        max=3600,
+        help="""Seconds for which a token for pulling is good, also when its client has to wait for
+        an image; a revoked token of the API ends as a password at once, and in what was made from
+        it after this.""",
+    ).tag(config=True)
+
+    on_demand = Bool(
+        True,
+        help="""Make images that are named by what is in them, for whoever may create environments
+        in the namespace of images on demand.""",
+    ).tag(config=True)
+
+    on_demand_namespace = Unicode("conda-store-dynamic", help="Namespace of images on demand.").tag(
+        config=True
+    )
+
+    on_demand_lifetime = Float(
+        24 * 3600.0,
+        help="Seconds after which the tag `latest` of an image on demand is solved anew.",
+    ).tag(config=True)
+
+    max_on_demand_packages = Integer(
+        20, min=1, help="Packages that the name of an image on demand may ask for."
+    ).tag(config=True)
+
+    max_on_demand_builds = Integer(
+        4, min=1, help="Builds of images on demand that wait or run at once for one user."
+    ).tag(config=True)
+
+    blob_grace = Float(
+        24 * 3600.0,
+        min=0,
+        help="""Seconds for which a blob stays when nothing needs it any more; longer than any pull,
+        and than the making of any image.""",
+    ).tag(config=True)
+
+    pull_grace = Float(
+        3600.0,
+        min=0,
+        help="Seconds for which an image stays after its last pull when its build is deleted.",
+    ).tag(config=True)
+
+    collect_every = Float(
+        24 * 3600.0, help="Seconds after which unneeded blobs are collected, besides deletions."
+    ).tag(config=True)
+
+    layer_cache_bytes = Integer(
+        10 * GIB,
+        min=0,
+        help="Bytes of layers that are kept for images to come, beyond those that images have.",
+    ).tag(config=True)
+
+    @validate("on_demand_namespace")
+    def _repository_component(self, proposal: Any) -> str:
+        name: str = proposal["value"]
+        if not is_repository(name) or "/" in name:
+            raise TraitError(
+                f"ContainerRegistry.on_demand_namespace: {name!r} can't be in the name of an image"
+            )
+        return name
 
 
 class AuthenticationBackend(LoggingConfigurable):

@@ -15,9 +15,8 @@ from typing import Any, cast
 
 import traitlets
 from hypercorn.asyncio import serve
-from hypercorn.config import Config as HypercornConfig
 from starlette.applications import Starlette
-from traitlets import Bool, Dict, Integer, List, Tuple, Type, Unicode, validate
+from traitlets import Bool, Dict, Float, Integer, List, Tuple, Type, Unicode, validate
 from traitlets.config import Application, Config, Configurable, catch_config_error
 
 from condastore import __version__
@@ -33,6 +32,8 @@ from condastore.auth import (
     keep_secret,
 )
 from condastore.builders.archives import Archiver
+from condastore.builders.collection import KIND as COLLECT
+from condastore.builders.collection import Collector, collect_regularly
 from condastore.builders.links import Links
 from condastore.builders.making import Making
 from condastore.builders.pipeline import Builder
@@ -43,15 +44,19 @@ from condastore.configuration import (
     AuthenticationBackend,
     CondaStore,
     CondaStoreWorker,
+    ContainerRegistry,
     RBACAuthorizationBackend,
 )
 from condastore.database import Database
 from condastore.errors import ConfigurationError, InvalidInput
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
+from condastore.http.listener import Listener, ServerConfig
 from condastore.http.security import LOOPBACK_HOSTS
+from condastore.indexer import Indexer
 from condastore.locks import DirectoryLock
 from condastore.metrics import Metrics
+from condastore.package_index import PackageIndex
 from condastore.pool import POLL_S, Pool, Work
 from condastore.prefixes import Store
 from condastore.recovery import recover, take_over_for_ever
@@ -66,7 +71,6 @@ from condastore.wakeups import Wakeups
 HTTP_GRACE_S = 3.0
 # Other daemons may queue what this one does not hear of.
 SHARED_POLL_S = 5.0
-BACKLOG = 128
 LOGINS: list[type[Configurable]] = [Authentication, TokenAuthentication, DummyAuthentication]
 
 
@@ -82,6 +86,7 @@ class CondaStoreServer(Application):
         CondaStoreWorker,
         AuthenticationBackend,
         RBACAuthorizationBackend,
+        ContainerRegistry,
         *LOGINS,
         LocalStorage,
     ]
@@ -130,7 +135,39 @@ class CondaStoreServer(Application):
         config=True
     )
 
+    max_connections = Integer(
+        16_384,
+        min=1,
+        help="""Connections at once; others wait until one of them ends. The limit of open files
+        (`ulimit -n`), less some for builds, counts as well.""",
+    ).tag(config=True)
+
+    keep_alive_timeout = Float(
+        5.0,
+        min=0.1,
+        help="Seconds after which a connection ends that sends no whole request.",
+    ).tag(config=True)
+
+    read_timeout = Float(
+        60.0,
+        min=0.1,
+        help="Seconds that a request's body may pause while it comes; then it is refused (408).",
+    ).tag(config=True)
+
     enable_metrics = Bool(True, help="Serve `/metrics` and `/celery`.").tag(config=True)
+
+    enable_registry = Bool(True, help="Serve images at `/v2/` (docs/registry.md).").tag(config=True)
+
+    registry_external_url = Unicode(
+        help="""Host, and port, under which clients know the registry, as in
+        `registry.example.org`. Default: that of the request.""",
+    ).tag(config=True)
+
+    behind_proxy = Bool(
+        False,
+        help="""Believe `X-Forwarded-Proto` and `X-Forwarded-Host`; only behind a proxy that sets
+        them, since everybody can send them.""",
+    ).tag(config=True)
 
     ui_directory = Unicode(
         help="""Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve
@@ -195,6 +232,7 @@ class Daemon:
         self._app = app
         self._config = CondaStore(parent=app)
         self._worker = CondaStoreWorker(parent=app)
+        self._registry = ContainerRegistry(parent=app)
         self._data = Path(self._config.data_directory)
         self._store = Store.of(self._config)
         self._stopping = asyncio.Event()
@@ -246,14 +284,15 @@ class Daemon:
         builder = Builder(
             self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
         )
-        remover = Remover(defaults, database, self._store, storage, links)
+        collector = Collector(self._registry, defaults, database, storage)
+        remover = Remover(self._registry, defaults, database, self._store, storage, links)
         making = Making()
         archiver = Archiver(self._config, database, self._store, storage, making)
         owner = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:16]}"
         queue = TaskQueue(database, owner, max_attempts=self._worker.max_attempts)
         pool = Pool(
             queue,
-            works(builder, archiver, remover, self._config.max_build_time),
+            works(builder, archiver, remover, collector, self._config.max_build_time),
             {
                 "builds": self._worker.concurrency or 1,
                 "artifacts": self._worker.artifact_concurrency,
@@ -262,6 +301,11 @@ class Daemon:
             poll_s=POLL_S if database.is_sqlite else SHARED_POLL_S,
         )
         solves = Solves(self._config, database, self._store, solvers)
+        index = PackageIndex(self._data / "index" / "packages.sqlite")
+        stack.callback(index.close)
+        indexer = Indexer(
+            self._config, defaults, database, self._store, index, self._worker.index_interval
+        )
         return Parts(
             self._config,
             defaults,
@@ -275,6 +319,8 @@ class Daemon:
             making,
             metrics,
             hooks,
+            index,
+            indexer,
         )
 
     def _hooks(self) -> Hooks:
@@ -325,15 +371,20 @@ class Daemon:
             session_secret=derived(secret, "session"),
             allowed_hosts=hosts,
             max_page_size=app.max_page_size,
+            read_timeout=app.read_timeout,
             template_vars=app.template_vars,
             additional_routes=app.additional_routes,
             ui_directory=Path(app.ui_directory) if app.ui_directory else None,
+            registry=self._registry if app.enable_registry else None,
+            registry_secret=derived(secret, "registry tokens"),
+            registry_host=app.registry_external_url,
+            behind_proxy=app.behind_proxy,
             enable_metrics=app.enable_metrics,
             cors_allow_origins=app.cors_allow_origins,
             cors_allow_origin_regex=app.cors_allow_origin_regex,
         )
 
-    async def _serve(self, parts: Parts, listener: socket.socket, web: Starlette) -> None:
+    async def _serve(self, parts: Parts, listener: Listener, web: Starlette) -> None:
         """Runs the HTTP server and the pool in one task group until a signal comes."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_pool(parts.pool), name="pool")
@@ -346,6 +397,11 @@ class Daemon:
             beside = [
                 group.create_task(parts.metrics.watch_loop(), name="event loop lag"),
                 group.create_task(self._watch(parts), name="watch paths"),
+                group.create_task(parts.indexer.run(), name="package index"),
+                group.create_task(
+                    collect_regularly(parts.database, parts.pool, self._registry.collect_every),
+                    name="collect blobs regularly",
+                ),
                 group.create_task(parts.storage.run(), name="storage"),
                 group.create_task(self._hear(parts), name="wake-ups"),
                 group.create_task(take_over_for_ever(parts.database, parts.pool), name="takeover"),
@@ -390,15 +446,16 @@ class Daemon:
         self._store.make()
         (self._data / "logs").mkdir(exist_ok=True)
 
-    def _listen(self) -> socket.socket:
+    def _listen(self) -> Listener:
         """Takes the port before the recovery begins; requests wait in it until it is over."""
         address, port = self._app.address, self._app.port
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener = Listener(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))
-            listener.listen(BACKLOG)
+            listener.listen()
+            listener.limit(self._app.max_connections)
         except OSError as error:
             listener.close()
             raise ConfigurationError(
@@ -407,10 +464,9 @@ class Daemon:
             ) from error
         return listener
 
-    def _hypercorn(self, listener: socket.socket) -> HypercornConfig:
-        config = HypercornConfig()
-        # It closes what it listens to.
-        config.bind = [f"fd://{listener.detach()}"]
+    def _hypercorn(self, listener: Listener) -> ServerConfig:
+        config = ServerConfig(listener)
+        config.keep_alive_timeout = self._app.keep_alive_timeout
         config.graceful_timeout = HTTP_GRACE_S
         config.shutdown_timeout = HTTP_GRACE_S
         config.errorlog = logging.getLogger("hypercorn.error")
@@ -438,7 +494,7 @@ class Daemon:
             os._exit(130)
         self._stopping.set()
 
-    def _announce(self, listener: socket.socket, token: AdminToken) -> None:
+    def _announce(self, listener: Listener, token: AdminToken) -> None:
         host, port = listener.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         url = f"http://{host}:{port}{self._app.url_prefix.rstrip('/')}"
@@ -451,7 +507,11 @@ class Daemon:
 
 
 def works(
-    builder: Builder, archiver: Archiver, remover: Remover, max_build_time: int
+    builder: Builder,
+    archiver: Archiver,
+    remover: Remover,
+    collector: Collector,
+    max_build_time: int,
 ) -> dict[str, Work]:
     """Returns how each kind of task is done."""
 
@@ -470,6 +530,7 @@ def works(
         "delete_environment": housekeeping(remover.delete_environment),
         "delete_namespace": housekeeping(remover.delete_namespace),
         "tidy": housekeeping(remover.tidy),
+        COLLECT: housekeeping(collector.run),
     }
 
 

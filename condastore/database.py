@@ -25,7 +25,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
@@ -138,13 +138,21 @@ class Database:
         Raises `ConfigurationError` if the database can't be reached, or its schema is newer than
         this program, or older and `upgrade_db` is off.
         """
-        failures: tuple[type[Exception], ...] = (SQLAlchemyError, *_connection_failures())
+        failures: tuple[type[Exception], ...] = (
+            SQLAlchemyError,
+            sqlite3.Error,
+            *_connection_failures(),
+        )
         try:
             if self.is_sqlite and self._url.database:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             if self.is_sqlite:
                 await self._back_up()
-            async with self._writer.begin() as connection:
+            async with (
+                self._writer.connect() as connection,
+                self._without_foreign_keys(connection),
+                connection.begin(),
+            ):
                 await connection.run_sync(self._migrate)
             if self.is_sqlite:
                 await self._connect_readers()
@@ -161,7 +169,7 @@ class Database:
     async def close(self) -> None:
         """Closes every connection."""
         if self._views is not None:
-            self._views.close()
+            await asyncio.to_thread(self._views.close)
         await self._reader.dispose()
         await self._writer.dispose()
 
@@ -240,6 +248,22 @@ class Database:
         )
         _tune_sqlite(engine, begin="BEGIN" if readers else "BEGIN IMMEDIATE")
         return engine
+
+    @asynccontextmanager
+    async def _without_foreign_keys(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        """A revision may replace a table that others refer to; within a transaction it is too late.
+
+        On PostgreSQL tables are altered in place.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute("PRAGMA foreign_keys=OFF")
+        try:
+            yield
+        finally:
+            await driver.execute("PRAGMA foreign_keys=ON")
 
     async def _connect_readers(self) -> None:
         """Makes all connections now, where no cancellation comes in between."""

@@ -5,17 +5,32 @@ CondaStoreError                    500
 │   └── InvalidSpecification       400  an environment.yaml or lockfile that can't be used
 ├── Unauthorized                   403  no permission, or not there
 ├── NotFound                       404
+├── TooSlow                        408  a body that does not come
 ├── Conflict                       409
 ├── TooLarge                       413
 ├── Unprocessable                  422  a path, query or body that can't be parsed
 ├── Unavailable                    503  not now; try again later
 │   ├── DatabaseUnavailable        503  the database
 │   └── StorageUnavailable         503  the storage of artifacts; also an OSError
+├── RegistryError                       what a registry's client is told; its code has the status
 ├── ConfigurationError                  the daemon can't start like this
 └── BuildError                          a build failed; the text is shown to its user
 """
 
 from typing import Any
+
+REGISTRY_CODES = {
+    "BLOB_UNKNOWN": 404,
+    "DENIED": 401,
+    "DIGEST_INVALID": 400,
+    "MANIFEST_UNKNOWN": 404,
+    "NAME_INVALID": 400,
+    "NAME_UNKNOWN": 404,
+    "TOOMANYREQUESTS": 429,
+    "UNAUTHORIZED": 401,
+    "UNSUPPORTED": 405,
+}
+"""The statuses of the codes that a registry answers with."""
 
 
 class CondaStoreError(Exception):
@@ -47,6 +62,12 @@ class NotFound(CondaStoreError):
     """What was named does not exist."""
 
     status = 404
+
+
+class TooSlow(CondaStoreError):
+    """A body that does not come."""
+
+    status = 408
 
 
 class Conflict(CondaStoreError):
@@ -86,6 +107,15 @@ class DatabaseUnavailable(Unavailable):
 
 class StorageUnavailable(Unavailable, OSError):
     """The storage can't be used now; whoever stores a file sees it as a disk's failure."""
+
+
+class RegistryError(CondaStoreError):
+    """What a container registry's client is told, with a code of the OCI distribution spec."""
+
+    def __init__(self, code: str, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status or REGISTRY_CODES[code]
 
 
 class ConfigurationError(CondaStoreError):

@@ -5,9 +5,7 @@ from enum import StrEnum
 from operator import itemgetter
 from typing import Any
 
-import yaml
-
-from condastore import documents
+from condastore import documents, yaml_text
 from condastore.lockfiles.records import Record
 from condastore.specification import CondaSpecification
 
@@ -40,7 +38,7 @@ def export_yaml(
     ]
     pinned = [f"{entry['name']}=={entry['version']}" for entry in sorted(pip, key=by_name)]
     document = _document(name, channels, dependencies, pinned, variables)
-    return _text({**document, "prefix": prefix})
+    return yaml_text.dump({**document, "prefix": prefix})
 
 
 def versions_yaml(exported: str) -> str:
@@ -51,12 +49,12 @@ def versions_yaml(exported: str) -> str:
         entry.rpartition("=")[0] if isinstance(entry, str) else entry
         for entry in document["dependencies"]
     ]
-    return _text(document)
+    return yaml_text.dump(document)
 
 
 def history_yaml(specification: CondaSpecification) -> str:
     """What was asked for: `conda env export --from-history`, with the packages of pip besides."""
-    return _text(
+    return yaml_text.dump(
         _document(
             specification.name,
             specification.channels,
@@ -84,8 +82,3 @@ def _document(
     if variables:
         document["variables"] = {key: str(value) for key, value in variables.items()}
     return document
-
-
-def _text(document: dict[str, Any]) -> str:
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=2**31)
-    return text

@@ -4,8 +4,9 @@ A blob's bytes are in the storage before its row is written, and leave it after 
 """
 
 from collections.abc import Collection, Iterable
+from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.oci import digest_of, references
@@ -92,6 +93,20 @@ async def record_image(
     image.docker_digest = None
     await session.flush()
     return image
+
+
+async def drop_images(
+    session: AsyncSession, build_ids: Collection[int], *, unless_pulled_since: datetime
+) -> None:
+    """Takes the images of builds away, unless somebody may be pulling them still."""
+    pulled = select(Manifest.digest).where(Manifest.pulled_on > unless_pulled_since)
+    await session.execute(
+        delete(Image).where(
+            Image.build_id.in_(build_ids),
+            Image.manifest_digest.not_in(pulled),
+            or_(Image.docker_digest.is_(None), Image.docker_digest.not_in(pulled)),
+        )
+    )
 
 
 def _once(digests: Iterable[str]) -> list[str]:

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -59,6 +60,17 @@ class Metrics:
             buckets=PHASE_S,
             registry=self._registry,
         )
+        self._builds = Counter(
+            "condastore_builds_ended",
+            "Builds that ended in this daemon, by status.",
+            ["status"],
+            registry=self._registry,
+        )
+        self._readers = Gauge(
+            "condastore_log_websockets",
+            "Open websockets that read a log.",
+            registry=self._registry,
+        )
         self._lag = Gauge(
             "condastore_event_loop_lag_seconds",
             "How much later than due the event loop woke last.",
@@ -77,6 +89,16 @@ class Metrics:
     def phase_ended(self, phase: str, seconds: float) -> None:
         """Counts a phase of a build."""
         self._phases.labels(phase).observe(seconds)
+
+    def build_ended(self, status: str) -> None:
+        """Counts a build that ended."""
+        self._builds.labels(status.lower()).inc()
+
+    @contextmanager
+    def log_websocket(self) -> Iterator[None]:
+        """Counts a reader of a log for as long as it is there."""
+        with self._readers.track_inprogress():
+            yield
 
     async def watch_loop(self) -> None:
         """Measures how late the event loop is, for ever."""

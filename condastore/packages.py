@@ -43,12 +43,13 @@ async def record_packages(session: AsyncSession, build_id: int, records: Sequenc
 async def _file_ids(session: AsyncSession, records: Sequence[Record]) -> list[int]:
     # Engines write a channel's URL with or without a slash at its end.
     records = [{**record, "channel": record["channel"].rstrip("/")} for record in records]
-    channels = await _channel_ids(session, {record["channel"] for record in records})
+    channels = await channel_ids(session, {record["channel"] for record in records})
     packages = await _package_ids(session, channels, records)
     return await _package_build_ids(session, channels, packages, records)
 
 
-async def _channel_ids(session: AsyncSession, names: set[str]) -> dict[str, int]:
+async def channel_ids(session: AsyncSession, names: set[str]) -> dict[str, int]:
+    """Returns the ids of channels by their URLs; those that are new get their rows."""
     await _insert(session, CondaChannel.__table__, [{"name": name} for name in sorted(names)])
     query = select(CondaChannel.name, CondaChannel.id).where(CondaChannel.name.in_(names))
     return dict((await session.execute(query)).all())

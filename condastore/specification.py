@@ -25,6 +25,8 @@ class CondaSpecification(msgspec.Struct, frozen=True):
     description: str | None = ""
     prefix: str | None = None
     variables: dict[str, str | int] | None = None
+    exclude_newer: str | None = None
+    """A day, YYYY-MM-DD: only packages from before it count. Only images on demand have one."""
 
     @property
     def match_specs(self) -> list[str]:
@@ -43,8 +45,10 @@ class CondaSpecification(msgspec.Struct, frozen=True):
         return canonical_hash(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
-        """The stored form."""
+        """The stored form; what the contract does not know is in it only if it is set."""
+        cutoff = {} if self.exclude_newer is None else {"exclude_newer": self.exclude_newer}
         return {
+            **cutoff,
             "channels": list(self.channels),
             "dependencies": [
                 entry if isinstance(entry, str) else {"pip": list(entry.pip)}

@@ -150,7 +150,12 @@ class Build(Base):
     """One attempt to build a specification."""
 
     __tablename__ = "build"
-    __table_args__ = (Index(None, "environment_id", "id"), Index(None, "status"))
+    __table_args__ = (
+        Index(None, "environment_id", "id"),
+        Index(None, "status"),
+        # People keep the numbers of builds, so none is given twice.
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     specification_id: Mapped[int] = mapped_column(ForeignKey("specification.id"), index=True)

@@ -46,6 +46,11 @@ class among(FunctionElement[bool]):  # noqa: N801 - reads as the SQL that it is
     def __init__(self, column: Any, parameter: str) -> None:
         super().__init__(column, bindparam(parameter, type_=String()))
 
+    def self_group(self, against: Any = None) -> Any:
+        """Returns the condition as it is; `= 1` behind it would make SQLite look at every row."""
+        del against
+        return self
+
 
 @compiles(among, "sqlite")
 def _sqlite_among(element: Any, compiler: Any, **options: Any) -> str:
@@ -197,17 +202,20 @@ class SqliteReaders:
 
     def __init__(self, path: str, threads: int) -> None:
         self._path = path
+        self._count = threads
         self._kept = Kept()
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"reader {number}", daemon=True)
-            for number in range(threads)
-        ]
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Starts the threads."""
-        for thread in self._threads:
+        """Opens the connections and starts the threads. Raises `sqlite3.Error`."""
+        for number in range(self._count):
+            arguments = (self._connect(),)
+            thread = threading.Thread(
+                target=self._serve, args=arguments, name=f"reader {number}", daemon=True
+            )
             thread.start()
+            self._threads.append(thread)
 
     async def view(self, work: Callable[[View], T], generation: int) -> T:
         """Returns what `work` returns; `generation` is that of the newest write."""
@@ -218,21 +226,24 @@ class SqliteReaders:
 
     def close(self) -> None:
         """Waits until the threads have ended."""
+        for _ in self._threads:
+            self._jobs.put(None)
         for thread in self._threads:
-            if thread.is_alive():
-                self._jobs.put(None)
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+            thread.join()
+        self._threads.clear()
 
-    def _serve(self) -> None:
-        with closing(self._connect()) as connection:
+    def _serve(self, connection: sqlite3.Connection) -> None:
+        with closing(connection):
             while (job := self._jobs.get()) is not None:
                 job.do(connection, self._kept)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, timeout=10, isolation_level=None, cached_statements=_STATEMENTS
+            self._path,
+            timeout=10,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_STATEMENTS,
         )
         connection.execute("PRAGMA query_only=ON")
         return connection
@@ -249,20 +260,23 @@ class _Job(Generic[T]):
 
     def do(self, connection: sqlite3.Connection, kept: Kept) -> None:
         """Does the work on one state of the database."""
-        connection.execute("BEGIN")
+        if self.found.cancelled():
+            return
         try:
-            value = self.work(SqliteView(connection, kept, self.generation))
-        except BaseException as error:
+            connection.execute("BEGIN")
+            try:
+                value = self.work(SqliteView(connection, kept, self.generation))
+            finally:
+                connection.rollback()
+        except Exception as error:
             self.loop.call_soon_threadsafe(self._fail, error)
         else:
             self.loop.call_soon_threadsafe(self._settle, value)
-        finally:
-            connection.execute("ROLLBACK")
 
     def _settle(self, value: T) -> None:
         if not self.found.done():
             self.found.set_result(value)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: Exception) -> None:
         if not self.found.done():
             self.found.set_exception(error)

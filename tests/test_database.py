@@ -8,8 +8,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import create_engine, delete, func, select, text, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,9 +19,17 @@ from condastore.database import Database, epoch, uninterrupted
 from condastore.errors import ConfigurationError, DatabaseUnavailable
 from condastore.migrations import HEAD
 from condastore.migrations.upgrade import configuration, upgrade
-from condastore.tables import Base, Environment, KeyValueStore, Namespace
+from condastore.tables import (
+    Base,
+    Build,
+    BuildArtifact,
+    Environment,
+    KeyValueStore,
+    Namespace,
+)
 from devtools.servers import PostgreSQLServer
 from tests.databases import URLS, fresh, opened, postgresql_server
+from tests.rows import add_build
 
 
 async def names(database: Database) -> list[str]:
@@ -236,6 +245,51 @@ def test_the_revisions_make_the_schema_that_a_new_database_gets() -> None:
         return sorted(clause.strip() for clause in re.split(r",(?![^(]*\))", inner))
 
     assert schema(lambda connection: upgrade(connection, None)) == schema(Base.metadata.create_all)
+
+
+async def test_a_number_of_a_build_is_given_once(database: Database) -> None:
+    numbers = []
+    for _ in range(3):
+        numbers.append(await add_build(database))
+        async with database.write() as session:
+            await session.execute(delete(Build))
+    assert numbers == sorted(set(numbers))
+
+
+async def test_an_older_database_keeps_everything(tmp_path: Path) -> None:
+    url = URLS["sqlite"](tmp_path)
+    now = "2026-01-01 00:00:00.000000"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for statement in (
+            "INSERT INTO namespace (id, name) VALUES (1, 'n')",
+            "INSERT INTO specification (id, name, spec, sha256, created_on, is_lockfile) "
+            f"VALUES (1, 'e', '{{}}', 'x', '{now}', 0)",
+            "INSERT INTO environment (id, namespace_id, name) VALUES (1, 1, 'e')",
+            "INSERT INTO build (id, specification_id, environment_id, status, size, scheduled_on, "
+            f"build_key_version, hash) VALUES (7, 1, 1, 'COMPLETED', 3000000000, '{now}', 2, 'h')",
+            "UPDATE environment SET current_build_id = 7",
+            "INSERT INTO build_artifact (build_id, artifact_type, key) VALUES (7, 'LOGS', 'k')",
+        ):
+            connection.execute(text(statement))
+    engine.dispose()
+    async with opened(url) as database:
+        async with database.read() as session:
+            row = (await session.scalars(select(Build))).one()
+            assert (row.id, row.size, row.hash, row.status) == (7, 3 * 10**9, "h", "COMPLETED")
+            assert await session.scalar(select(Environment.current_build_id)) == 7
+            assert await session.scalar(select(BuildArtifact.build_id)) == 7
+        with pytest.raises(IntegrityError):
+            async with database.write() as session:
+                await session.execute(delete(Environment))
+        async with database.write() as session:
+            await session.execute(update(Environment).values(current_build_id=None))
+            await session.execute(delete(Build))
+            assert await session.scalar(select(func.count()).select_from(BuildArtifact)) == 0
+        assert await add_build(database) == 8
 
 
 async def test_opening_twice_changes_nothing(tmp_path: Path) -> None:

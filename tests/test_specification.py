@@ -87,6 +87,16 @@ def test_a_stored_specification_is_read_back() -> None:
     assert from_stored(stored, is_lockfile=False) == specification
 
 
+def test_a_cutoff_is_stored_and_hashed_only_where_there_is_one() -> None:
+    ordinary = environment_yaml.from_value(VECTOR)
+    dated = msgspec.structs.replace(ordinary, exclude_newer="2026-01-31")
+    assert "exclude_newer" not in ordinary.as_dict()
+    assert dated.as_dict() == {**VECTOR, "exclude_newer": "2026-01-31"}
+    assert dated.sha256 != ordinary.sha256
+    stored = json.loads(json.dumps(dated.as_dict()))
+    assert from_stored(stored, is_lockfile=False) == dated
+
+
 def test_a_stored_lockfile_is_read_back() -> None:
     locked = lockfile.parse(json.dumps(POSTED))
     specification = LockfileSpecification(Name("x"), locked, "hello")

@@ -40,6 +40,7 @@ def solve_job(
         "platforms": list(dict.fromkeys([server_platform(), *settings.conda_solve_platforms])),
         "virtual_packages": {},
         "cuda": None if cuda is None else str(cuda),
+        "exclude_newer": specification.exclude_newer,
         "timeout_s": settings.conda_max_solve_time,
         "repodata_cache": str(store.repodata),
         "repodata_ttl_s": config.repodata_ttl,

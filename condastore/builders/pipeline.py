@@ -213,6 +213,7 @@ class Builder:
         async with self._database.write() as session:
             move_build(await find_build(session, build_id), BuildStatus.COMPLETED)
         fault("build.completed")
+        self._metrics.build_ended(BuildStatus.COMPLETED)
         await self._logs.end(build_id, log_key(build), BuildStatus.COMPLETED)
 
     async def _store_artifacts(
@@ -278,6 +279,7 @@ class Builder:
             if build.started_on is not None:
                 await enqueue_once(session, "tidy")
         if status in FINAL:
+            self._metrics.build_ended(status)
             await self._logs.end(build_id, key, status)
 
     def _discard(self, build: Build) -> None:

@@ -7,6 +7,7 @@ bytes that come free. Rows go last, so that whatever a crash interrupts is done 
 import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,21 @@ from sqlalchemy.orm import joinedload, selectinload
 
 from condastore.artifact_rows import artifact_tasks
 from condastore.build_rows import find_build, recorded_prefix
+from condastore.builders.collection import KIND as COLLECT
 from condastore.builders.jobs import remove_job, sweep_job
 from condastore.builders.links import Links
 from condastore.builders.process import Event, engine
 from condastore.builds import FINAL, ArtifactType
+from condastore.configuration import ContainerRegistry
 from condastore.database import Database
 from condastore.faults import fault
+from condastore.image_rows import drop_images
 from condastore.pool import Retry, Run, Stop
 from condastore.prefixes import Store
 from condastore.settings import Settings
 from condastore.storage import Storage
-from condastore.tables import Build, BuildArtifact, Environment, Namespace
-from condastore.tasks import Claim
+from condastore.tables import Build, BuildArtifact, Environment, Namespace, utcnow
+from condastore.tasks import Claim, enqueue_once
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +41,14 @@ class Remover:
 
     def __init__(
         self,
+        registry: ContainerRegistry,
         defaults: Settings,
         database: Database,
         store: Store,
         storage: Storage,
         links: Links,
     ) -> None:
+        self._registry = registry
         self._defaults = defaults
         self._database = database
         self._store = store
@@ -75,6 +81,10 @@ class Remover:
                 .where(Build.id == build.id)
                 .values(size=0, status_info="\n".join(info))
             )
+            if ArtifactType.DOCKER_MANIFEST not in kept:
+                since = utcnow() - timedelta(seconds=self._registry.pull_grace)
+                await drop_images(session, [build.id], unless_pulled_since=since)
+                await enqueue_once(session, COLLECT)
         return {"freed_bytes": freed}
 
     async def delete_environment(self, run: Run) -> dict[str, Any]:
@@ -123,6 +133,8 @@ class Remover:
             )
             await session.execute(delete(Build).where(Build.environment_id.in_(ids)))
             await session.execute(delete(Environment).where(Environment.id.in_(ids)))
+            # Their images went with the builds.
+            await enqueue_once(session, COLLECT)
         for environment in environments:
             logger.info("environment %s is gone", environment.name)
 

@@ -62,6 +62,10 @@ def _role(name: str) -> Role:
         from condastore.engine import pack
 
         return {"archive": pack.archive, "installer": pack.installer}[name]
+    if name == "index":
+        from condastore.engine.index.job import index
+
+        return index
     from condastore.engine import remove
 
     return {"remove": remove.remove, "sweep": remove.sweep}[name]

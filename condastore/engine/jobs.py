@@ -35,7 +35,10 @@ class PackLimits(TypedDict):
 
 
 class SolveJob(TypedDict):
-    """Find the packages of an environment for each platform."""
+    """Find the packages of an environment for each platform.
+
+    `exclude_newer` is a day, YYYY-MM-DD: packages since then, or of unknown age, don't count.
+    """
 
     engine: str
     channels: list[str]
@@ -43,6 +46,7 @@ class SolveJob(TypedDict):
     platforms: list[str]
     virtual_packages: dict[str, list[list[str]]]
     cuda: str | None
+    exclude_newer: NotRequired[str | None]
     timeout_s: float
     repodata_cache: str
     repodata_ttl_s: float
@@ -107,3 +111,28 @@ class InstallerJob(PackJob):
 
     name: str
     version: str
+
+
+class IndexLimits(TypedDict):
+    """How much of a channel is taken, before it is refused; in bytes, and records."""
+
+    memory_bytes: int
+    download_bytes: int
+    document_bytes: int
+    records: int
+    stall_s: NotRequired[float]
+
+
+class IndexJob(TypedDict):
+    """Bring the channel `refresh`, which is at `source`, up to date in the package index.
+
+    Other channels than `channels` leave it.
+    """
+
+    index: str
+    channels: list[str]
+    refresh: str | None
+    source: str | None
+    subdirs: list[str]
+    limits: IndexLimits
+    credentials: list[Credential]

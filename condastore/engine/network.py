@@ -1,6 +1,5 @@
 """Makes clients that log in where a job says so, and reads the errors that they raise."""
 
-import base64
 import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from rattler.networking.middleware import (
     RetryMiddleware,
 )
 
+from condastore.engine.credentials import authorization, base, with_token
 from condastore.engine.events import EngineError
 from condastore.engine.failures import explain
 from condastore.engine.jobs import Credential
@@ -26,10 +26,10 @@ def client(credentials: Sequence[Credential], retries: int) -> Client:
     middlewares: list[RetryMiddleware | AddHeadersMiddleware | MirrorMiddleware] = []
     if retries:
         middlewares.append(RetryMiddleware(retries))
-    mirrors = {_base(c["url"]): [_with_token(c)] for c in credentials if c.get("token")}
+    mirrors = {base(c["url"]): [with_token(c)] for c in credentials if c.get("token")}
     if mirrors:
         middlewares.append(MirrorMiddleware(mirrors))
-    headers = [(urlsplit(c["url"]), value) for c in credentials if (value := _authorization(c))]
+    headers = [(urlsplit(c["url"]), value) for c in credentials if (value := authorization(c))]
     if headers:
 
         def add(host: str, path: str) -> dict[str, str] | None:
@@ -60,21 +60,3 @@ def http_status(error: BaseException) -> int | None:
     """The HTTP status that an error of rattler speaks of."""
     found = _STATUS.search(str(error))
     return int(found[1]) if found else None
-
-
-def _base(url: str) -> str:
-    return url.rstrip("/")
-
-
-def _with_token(credential: Credential) -> str:
-    parts = urlsplit(_base(credential["url"]))
-    return parts._replace(path=f"/t/{credential['token']}{parts.path}").geturl()
-
-
-def _authorization(credential: Credential) -> str | None:
-    if "bearer" in credential:
-        return f"Bearer {credential['bearer']}"
-    if "username" in credential:
-        pair = f"{credential['username']}:{credential.get('password', '')}"
-        return f"Basic {base64.b64encode(pair.encode()).decode()}"
-    return None

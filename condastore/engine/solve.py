@@ -44,6 +44,7 @@ async def solve_platform(
                 ),
                 channel_priority=priority,
                 timeout=datetime.timedelta(seconds=job["timeout_s"]),
+                exclude_newer=_cutoff(job.get("exclude_newer")),
             )
     except TimeoutError:
         raise late from None
@@ -55,6 +56,10 @@ async def solve_platform(
         raise EngineError("unsatisfiable", f"{platform}: {str(error).strip()}") from None
     except GatewayError as error:
         raise _explain_gateway(error, job["channels"]) from None
+
+
+def _cutoff(day: str | None) -> datetime.datetime | None:
+    return None if day is None else datetime.datetime.fromisoformat(f"{day}T00:00:00+00:00")
 
 
 def parse_specs(specs: Sequence[str], channels: Sequence[str]) -> list[MatchSpec]:

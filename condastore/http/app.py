@@ -7,12 +7,13 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from condastore import __version__
 from condastore.auth import Authentication
+from condastore.auth.registry_tokens import RegistryTokens
+from condastore.configuration import ContainerRegistry
 from condastore.http import (
     builds,
     environments,
@@ -22,6 +23,7 @@ from condastore.http import (
     logs,
     making,
     namespaces,
+    packages,
     settings,
     shapes,
     specifications,
@@ -31,7 +33,9 @@ from condastore.http.docs import ApiDocs
 from condastore.http.metrics import Latencies, MetricsPages
 from condastore.http.operations import Plain, Resource
 from condastore.http.problems import HANDLERS
-from condastore.http.security import CrossSiteGuard, HostGuard, SecurityHeaders
+from condastore.http.proxy import ForwardedHeaders
+from condastore.http.registry import Registry
+from condastore.http.security import Cors, CrossSiteGuard, HostGuard, SecurityHeaders
 from condastore.http.unread import UnreadBodies
 from condastore.http.web_ui import WebUI
 from condastore.http.wire import Wire
@@ -99,6 +103,8 @@ API: list[BaseRoute] = [
     Resource(f"{BUILD}/docker/", GET=builds.docker),
     Resource(f"{BUILD}/artifacts/", GET=making.list_),
     Resource(f"{BUILD}/artifacts/{{artifact}}/", POST=making.make, DELETE=making.remove),
+    Resource("/channel/", GET=packages.channels),
+    Resource("/package/", GET=packages.list_),
     Resource("/setting/", GET=settings.get, PUT=settings.update),
     Resource("/setting/{namespace}/", GET=settings.get, PUT=settings.update),
     Resource("/setting/{namespace}/{environment}/", GET=settings.get, PUT=settings.update),
@@ -116,11 +122,19 @@ class WebOptions:
     allowed_hosts: list[str] | None
     """Names that requests may be for; None for any."""
     max_page_size: int
+    read_timeout: float
+    """Seconds that a body may pause while it comes."""
     template_vars: dict[str, Any]
     additional_routes: list[tuple[str, str, Callable[[Request], Any]]]
     enable_metrics: bool
     ui_directory: Path | None
     """Of conda-store's web interface, if it is served."""
+    registry: ContainerRegistry | None
+    """How images are served; None if they are not."""
+    registry_secret: str
+    registry_host: str
+    """Under which clients know the registry; empty for the host of the request."""
+    behind_proxy: bool
     cors_allow_origins: list[str]
     cors_allow_origin_regex: str | None
 
@@ -140,12 +154,18 @@ def create_app(parts: Parts, authentication: Authentication, options: WebOptions
     if options.enable_metrics:
         routes += MetricsPages(parts).routes
     root: list[BaseRoute] = []
+    if options.registry is not None:
+        tokens = RegistryTokens(options.registry_secret, options.registry.token_lifetime)
+        registry = Registry(parts, options.registry, tokens, options.url_prefix)
+        routes += registry.token_routes
+        root += registry.routes
     if options.ui_directory is not None:
         ui = WebUI(options.ui_directory, options.url_prefix)
         routes += ui.routes
-        root = [Route("/", ui.enter)]
+        root.append(Route("/", ui.enter))
     if options.url_prefix:
-        routes = [Mount(options.url_prefix, routes=routes), *root]
+        routes = [Mount(options.url_prefix, routes=routes)]
+    routes += root
     app = Starlette(
         routes=routes,
         middleware=_middleware(parts, authentication, options),
@@ -157,6 +177,8 @@ def create_app(parts: Parts, authentication: Authentication, options: WebOptions
     app.state.answers = Answers()
     app.state.template_vars = options.template_vars
     app.state.max_page_size = options.max_page_size
+    app.state.registry_host = options.registry_host
+    app.state.has_registry = options.registry is not None
     return app
 
 
@@ -170,12 +192,14 @@ def _middleware(
         "allow_methods": ["*"],
         "allow_headers": ["*"],
     }
+    proxy = [Middleware(ForwardedHeaders)] if options.behind_proxy else []
     return [
         Middleware(UnreadBodies),
+        *proxy,
         Middleware(HostGuard, allowed_hosts=options.allowed_hosts),
         Middleware(SecurityHeaders),
-        Middleware(CORSMiddleware, **everything),
+        Middleware(Cors, **everything),
         Middleware(CrossSiteGuard, cookie_name=authentication.cookie_name),
-        Middleware(Wire),
+        Middleware(Wire, read_timeout=options.read_timeout),
         Middleware(Latencies, metrics=parts.metrics),
     ]

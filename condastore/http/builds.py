@@ -3,11 +3,12 @@
 from starlette.responses import PlainTextResponse, Response
 
 from condastore.builds import ArtifactType, BuildStatus, cancel_message, media_type
+from condastore.errors import InvalidInput
 from condastore.http import artifacts, forms, shapes
 from condastore.http.forms import LOCKFILE_MEDIA_TYPES, LockfileQuery, YamlQuery
-from condastore.http.operations import Call, Plain, answers
+from condastore.http.operations import Call, Plain, answers, stored
 from condastore.http.parameters import NoBody, PageQuery, page_request
-from condastore.service import builds
+from condastore.service import builds, images
 from condastore.service.builds import BuildFilter, PackageFilter
 
 DEPRECATED = {"Deprecation": "True", "Sunset": "Mon, 17 Mar 2025 00:00:00 UTC"}
@@ -83,28 +84,32 @@ async def packages(call: Call[PackagesQuery, NoBody]) -> shapes.Listed[shapes.Pa
     return shapes.page(rows, shapes.Package.of)
 
 
+@stored
 @answers(*LOCKFILE_MEDIA_TYPES)
 async def lockfile(call: Call[LockfileQuery, NoBody]) -> Response:
     """A build's lockfile: conda-lock version 1 as JSON, or in another form."""
     return await forms.lockfile(call, call.id("build_id"))
 
 
+@stored
 @answers(media_type(ArtifactType.YAML))
 async def yaml(call: Call[YamlQuery, NoBody]) -> Response:
     """The environment.yaml of what was installed, more or less pinned, or of what was asked for."""
     return await forms.environment_yaml(call, call.id("build_id"))
 
 
+@stored
 @answers(media_type(ArtifactType.CONDA_PACK))
 async def archive(call: Plain) -> Response:
     """A build as a conda-pack archive."""
-    return await artifacts.respond(call, call.id("build_id"), ArtifactType.CONDA_PACK)
+    return await artifacts.answer(call, call.id("build_id"), ArtifactType.CONDA_PACK)
 
 
+@stored
 @answers(media_type(ArtifactType.CONSTRUCTOR_INSTALLER))
 async def installer(call: Plain) -> Response:
     """A build as an installer."""
-    return await artifacts.respond(
+    return await artifacts.answer(
         call,
         call.id("build_id"),
         ArtifactType.CONSTRUCTOR_INSTALLER,
@@ -114,11 +119,10 @@ async def installer(call: Plain) -> Response:
 
 @answers("text/plain")
 async def docker(call: Plain) -> Response:
-    """The name of a build's image."""
-    key = await artifacts.find(
-        call,
-        call.id("build_id"),
-        ArtifactType.DOCKER_MANIFEST,
-        missing="Build {id} doesn't have a docker manifest",
-    )
-    return PlainTextResponse(key, headers=DEPRECATED)
+    """The name of a build's image, for `docker pull`."""
+    state, build_id = call.request.app.state, call.id("build_id")
+    name = await images.image_name(call.parts, call.caller, build_id)
+    if name is None or not state.has_registry:
+        raise InvalidInput(f"Build {build_id} doesn't have a docker manifest")
+    host = state.registry_host or call.request.url.netloc
+    return PlainTextResponse(f"{host}/{name}", headers=DEPRECATED)

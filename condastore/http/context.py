@@ -27,13 +27,18 @@ def presented_token(connection: HTTPConnection) -> str | None:
     cookie = connection.cookies.get(connection.app.state.authentication.cookie_name)
     if cookie:
         return cookie
+    return header_credentials(connection)[1]
+
+
+def header_credentials(connection: HTTPConnection) -> tuple[str, str | None]:
+    """Returns the scheme of the header, in lower case, and the token in it, if it can be read."""
     scheme, _, value = connection.headers.get("authorization", "").partition(" ")
     match scheme.lower():
         case "bearer":
-            return value.strip()
+            return "bearer", value.strip()
         case "basic":
-            return _password(value)
-    return None
+            return "basic", _password(value)
+    return scheme.lower(), None
 
 
 def _password(value: str) -> str | None:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.http import forms, shapes
 from condastore.http.forms import LOCKFILE_MEDIA_TYPES, LockfileQuery
-from condastore.http.operations import Call, Plain, answers
+from condastore.http.operations import Call, Plain, answers, stored
 from condastore.http.parameters import Body, NoBody, NoQuery, at_least, page_request
 from condastore.service import environments
 from condastore.service.environments import EnvironmentFilter
@@ -125,6 +125,7 @@ async def delete(call: Plain) -> shapes.Acknowledgement:
     return shapes.acknowledge(f"environment {namespace}/{name} is being deleted ({size} bytes)")
 
 
+@stored
 @answers(*LOCKFILE_MEDIA_TYPES)
 async def lockfile(call: Call[LockfileQuery, NoBody]) -> Response:
     """The lockfile of an environment's current build."""

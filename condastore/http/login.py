@@ -2,7 +2,7 @@
 
 import getpass
 import math
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.middleware import Middleware
@@ -12,11 +12,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from condastore.auth import Authentication, PasswordAuthentication, TokenAuthentication
-from condastore.errors import InvalidInput, TooLarge, Unauthorized
+from condastore.errors import InvalidInput, Unauthorized
 from condastore.http import shapes
 from condastore.http.attempts import ADDRESS_ATTEMPTS, USER_ATTEMPTS, Attempts
 from condastore.http.context import parts_of, presented_token
 from condastore.http.cookies import forget, sign_in
+from condastore.http.form_data import FORM, read_form
 from condastore.http.oauth import OAuthLogin
 from condastore.http.pages import page
 from condastore.http.parameters import SMALL_BODY_BYTES, Body, json_body
@@ -27,7 +28,6 @@ from condastore.names import check_name
 WRONG = "Invalid authentication credentials"
 # conda-store's.
 SESSION_S = 14 * 24 * 3600
-FORM = "application/x-www-form-urlencoded"
 
 
 class Credentials(Body, kw_only=True):
@@ -187,12 +187,7 @@ async def _json_of(request: Request) -> Credentials:
 
 
 async def _form_of(request: Request) -> Credentials:
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > SMALL_BODY_BYTES:
-            raise TooLarge(f"the body is larger than {SMALL_BODY_BYTES} bytes")
-    values = parse_qs(data.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=10)
+    values = await read_form(request)
     return Credentials(
         username=values.get("username", [""])[0], password=values.get("password", [""])[0]
     )

@@ -3,19 +3,22 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket
 
-from condastore.errors import CondaStoreError
+from condastore.errors import CondaStoreError, Unauthorized
+from condastore.http.bytes import Download, respond
 from condastore.http.context import caller_of, parts_of
-from condastore.http.operations import Call, answers
+from condastore.http.operations import Call, answers, stored
 from condastore.http.parameters import NoBody, at_least, decode_query, path_id
 from condastore.http.security import same_site
 from condastore.service import logs
 from condastore.streams import Ended, Happened, Position, Text
 
+TEXT = "text/plain"
 # RFC 6455 §7.4.1
 NORMAL = 1000
 POLICY = 1008
@@ -35,16 +38,25 @@ class SocketQuery(msgspec.Struct, kw_only=True):
     offset: int = 0
 
 
+@stored
 @answers("text/plain")
 async def text(call: Call[TextQuery, NoBody]) -> Response:
     """A build's log so far; with `?follow=1` also what is still to come."""
-    positions = await logs.read_log(
-        call.parts,
-        call.caller,
-        call.id("build_id"),
-        at_least(0, call.query.offset, "offset"),
-        follow=call.query.follow,
-    )
+    offset = at_least(0, call.query.offset, "offset")
+    build_id = call.id("build_id")
+    if offset == 0:
+        key = await logs.stored_key(call.parts, call.caller, build_id)
+        if key is not None:
+            answer = await respond(call.request, call.parts.storage, Download(key, TEXT))
+            if answer is not None:
+                return answer
+    if call.query.follow:
+        again = partial(caller_of, call.request)
+        positions = await logs.follow_log(call.parts, again, build_id, offset)
+    else:
+        positions = await logs.read_log(call.parts, call.caller, build_id, offset)
+    if call.request.method == "HEAD":
+        return Response(media_type=TEXT)
     return StreamingResponse(_bytes(positions), media_type="text/plain")
 
 
@@ -56,15 +68,18 @@ async def websocket(socket: WebSocket) -> None:
     try:
         build_id = path_id(socket, "build_id")
         offset = at_least(0, decode_query(SocketQuery, socket.query_params).offset, "offset")
-        positions = await logs.read_log(
-            parts_of(socket), await caller_of(socket), build_id, offset, follow=True
-        )
+        again = partial(caller_of, socket)
+        positions = await logs.follow_log(parts_of(socket), again, build_id, offset)
     except CondaStoreError as error:
         await socket.accept()
-        await socket.send_text(json.dumps({"error": str(error)}))
-        await socket.close(POLICY, str(error)[:100])
+        await _refuse(socket, error)
         return
     await socket.accept()
+    with parts_of(socket).metrics.log_websocket():
+        await _serve(socket, positions)
+
+
+async def _serve(socket: WebSocket, positions: AsyncIterator[Position]) -> None:
     sending = asyncio.create_task(_send(socket, positions))
     leaving = asyncio.create_task(_until_gone(socket))
     try:
@@ -76,19 +91,31 @@ async def websocket(socket: WebSocket) -> None:
 
 
 async def _bytes(positions: AsyncIterator[Position]) -> AsyncIterator[bytes]:
-    async for position in positions:
-        if isinstance(position, Text):
-            yield position.data
+    try:
+        async for position in positions:
+            if isinstance(position, Text):
+                yield position.data
+    except Unauthorized:
+        yield b"\n[condastore: this token may not read on]\n"
 
 
 async def _send(socket: WebSocket, positions: AsyncIterator[Position]) -> None:
     """Sends frame by frame; each waits until the reader's connection takes it."""
     code = RESTARTING
-    async for position in positions:
-        await socket.send_text(msgspec.json.encode(_frame(position)).decode())
-        if isinstance(position, Ended):
-            code = NORMAL
-    await socket.close(code)
+    try:
+        async for position in positions:
+            await socket.send_text(msgspec.json.encode(_frame(position)).decode())
+            if isinstance(position, Ended):
+                code = NORMAL
+    except Unauthorized as error:
+        await _refuse(socket, error)
+    else:
+        await socket.close(code)
+
+
+async def _refuse(socket: WebSocket, error: CondaStoreError) -> None:
+    await socket.send_text(json.dumps({"error": str(error)}))
+    await socket.close(POLICY, str(error)[:100])
 
 
 def _frame(position: Position) -> dict[str, object]:

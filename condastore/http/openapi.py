@@ -21,6 +21,7 @@ _ERRORS = {
     "400": ("What was sent breaks a rule", Problem),
     "403": ("The caller lacks a permission", Problem),
     "404": ("What was named does not exist", Problem | NoRoute),
+    "408": ("The body does not come", Problem),
     "409": ("The request contradicts the state of what it names", Problem),
     "413": ("The body is too large", Problem),
     "422": ("A path, query or body that can't be read", Invalid),

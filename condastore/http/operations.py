@@ -74,6 +74,12 @@ def answers(*media_types: str) -> Callable[[Handler], Handler]:
     return declare
 
 
+def stored(handler: Handler) -> Handler:
+    """Declares that a handler answers with stored bytes, and so a HEAD as well as a GET."""
+    handler.is_stored = True  # type: ignore[attr-defined]
+    return handler
+
+
 def live(handler: Handler) -> Handler:
     """Declares that an answer is never kept: it depends on more than the database."""
     handler.is_live = True  # type: ignore[attr-defined]
@@ -184,9 +190,11 @@ class _Endpoint:
 
 
 class Resource(Route):
-    """Everything that can be done at a path: its operations by method, and no HEAD."""
+    """Everything that can be done at a path, by method; HEAD only for stored bytes."""
 
     def __init__(self, path: str, **handlers: Handler) -> None:
+        if getattr(handlers.get("GET"), "is_stored", False):
+            handlers["HEAD"] = handlers["GET"]
         self.operations = {
             method: Operation.of(handler) for method, handler in sorted(handlers.items())
         }

@@ -6,6 +6,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,8 @@ HEADERS = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'self'; sandbox"),
     # Answers depend on who asks.
     (b"cache-control", b"private, no-cache"),
+    # What a page may read of them depends on the page; see `Cors`.
+    (b"vary", b"Origin"),
 ]
 
 
@@ -90,6 +93,17 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+class Cors(CORSMiddleware):
+    """Lets pages of other origins read answers, as far as the configuration has it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes on what no page has sent, which is nearly everything, without a look."""
+        if scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"]):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 class CrossSiteGuard:

@@ -8,9 +8,11 @@ import msgspec
 
 from condastore.service.builds import FoundBuild
 from condastore.service.namespaces import ListedNamespace as ListedNamespaceRecord
+from condastore.service.packages import FoundPackage
 from condastore.service.pages import Page
 from condastore.service.records import (
     BuildRecord,
+    ChannelRecord,
     EnvironmentRecord,
     NamespaceRecord,
     PackageRecord,
@@ -216,6 +218,16 @@ class PackageChannel(msgspec.Struct):
     last_update: None
 
 
+class Channel(msgspec.Struct):
+    id: int
+    name: str
+    last_update: datetime | None
+
+    @classmethod
+    def of(cls, row: ChannelRecord) -> "Channel":
+        return cls(row.id, row.name, row.last_update)
+
+
 class BuildId(msgspec.Struct):
     build_id: int
 
@@ -236,6 +248,15 @@ class Package(msgspec.Struct):
     def of(cls, row: PackageRecord) -> "Package":
         channel = PackageChannel(row.channel_id, row.channel_name, None)
         return cls(row.id, channel, row.license, row.name, row.version, row.summary)
+
+    @classmethod
+    def found(cls, row: FoundPackage) -> "Package":
+        """A package of an indexed channel."""
+        package = row.package
+        channel = PackageChannel(row.channel_id, package.channel, None)
+        return cls(
+            package.id, channel, package.license, package.name, package.version, package.summary
+        )
 
 
 def data(value: T, message: str | None = None) -> Data[T]:

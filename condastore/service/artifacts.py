@@ -13,10 +13,12 @@ from condastore.artifact_rows import UNDER_WAY, cancel_artifacts, queue_artifact
 from condastore.build_rows import arn, find_build, recorded_prefix
 from condastore.builds import ARTIFACT_TASKS, ArtifactType
 from condastore.errors import InvalidInput
+from condastore.image_rows import drop_images
 from condastore.pool import Stop
 from condastore.service.parts import Parts
 from condastore.service.space import check_action
-from condastore.tables import Build, BuildArtifact, Task, TaskState
+from condastore.tables import Build, BuildArtifact, Task, TaskState, utcnow
+from condastore.tasks import enqueue_once
 
 
 class ArtifactState(StrEnum):
@@ -87,6 +89,9 @@ async def remove_artifact(
         running = await cancel_artifacts(session, [build.id], [ARTIFACT_TASKS[artifact]])
         removed = BuildArtifact.build_id == build.id, BuildArtifact.artifact_type == artifact
         await session.execute(delete(BuildArtifact).where(*removed))
+        if artifact == ArtifactType.DOCKER_MANIFEST:
+            await drop_images(session, [build.id], unless_pulled_since=utcnow())
+            await enqueue_once(session, "collect_blobs")
     for task_id in running:
         parts.pool.stop(task_id, Stop.CANCELED)
     freed = 0

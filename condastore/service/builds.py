@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -287,7 +288,11 @@ async def _replace_current(session: AsyncSession, build: Build) -> None:
 
 
 async def queue_build(
-    parts: Parts, session: AsyncSession, environment: Environment, specification_id: int
+    parts: Parts,
+    session: AsyncSession,
+    environment: Environment,
+    specification_id: int,
+    payload: dict[str, Any] | None = None,
 ) -> Build:
     """Adds a build and its task to the session's transaction; wake the pool after it."""
     build = Build(
@@ -299,7 +304,7 @@ async def queue_build(
     await session.flush()
     if environment.current_build_id is None:
         environment.current_build_id = build.id
-    enqueue(session, "build", environment.namespace.name, build_id=build.id)
+    enqueue(session, "build", environment.namespace.name, build_id=build.id, payload=payload)
     return build
 
 
@@ -336,6 +341,7 @@ async def settle_canceled(parts: Parts, canceled: Canceled) -> None:
         parts.pool.stop(task_id, Stop.CANCELED)
     for build in canceled.waiting:
         key = log_key(build)
+        parts.metrics.build_ended(BuildStatus.CANCELED)
         parts.logs.open(build.id, key).append(cancel_marker(build.id) + "\n", always=True)
         await parts.logs.end(build.id, key, BuildStatus.CANCELED)
 

@@ -1,7 +1,9 @@
 """Reading a build's log, wherever it is: waiting, running, or stored."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from condastore.access import Caller
 from condastore.build_rows import arn, find_build, log_key
@@ -11,25 +13,66 @@ from condastore.service.parts import Parts
 from condastore.streams import Ended, Position, read_file, search_start, whole_characters
 from condastore.tables import Build
 
+Positions = AsyncIterator[Position]
+# How long a reader whose token was revoked may go on.
+CHECKED_S = 2.0
 
-async def read_log(
-    parts: Parts, caller: Caller, build_id: int, offset: int, *, follow: bool
-) -> AsyncIterator[Position]:
-    """Returns what is in a build's log from a byte offset on.
+Again = Callable[[], Awaitable[Caller]]
+"""Returns who a reader is now, whose token may have ended or been revoked since he came."""
 
-    With `follow` it goes on until the build ends, and says with which status. Raises `NotFound`.
-    """
+
+async def read_log(parts: Parts, caller: Caller, build_id: int, offset: int) -> Positions:
+    """Returns what is in a build's log so far, from a byte offset on. Raises `NotFound`."""
     build = await _find(parts, build_id)
     caller.require("environment::read", arn(build))
-    if not follow:
-        return await _stored(parts, build, offset)
+    return await _stored(parts, build, offset)
+
+
+async def follow_log(parts: Parts, again: Again, build_id: int, offset: int) -> Positions:
+    """Returns what is in a build's log from a byte offset on, and what comes, to the build's end.
+
+    Raises `NotFound`; so does reading on with `Unauthorized` when the reader may not any more.
+    """
+    build = await _find(parts, build_id)
+    may_read = arn(build)
+    (await again()).require("environment::read", may_read)
     # A build's row is final a moment before its log is; as long as that is open, it counts.
     log = parts.logs.live(build_id)
     if log is None and build.status not in FINAL:
         log = parts.logs.watch(build_id, log_key(build))
         if log is None:
             build = await _find(parts, build_id)
-    return log.follow(offset) if log is not None else await _stored(parts, build, offset)
+    if log is None:
+        return await _stored(parts, build, offset)
+    return _while_allowed(log.follow(offset), again, may_read)
+
+
+async def _while_allowed(positions: Positions, again: Again, arn: str) -> Positions:
+    due = time.monotonic() + CHECKED_S
+    upcoming = asyncio.ensure_future(anext(positions, None))
+    try:
+        while True:
+            await asyncio.wait([upcoming], timeout=CHECKED_S)
+            if time.monotonic() >= due:
+                (await again()).require("environment::read", arn)
+                due = time.monotonic() + CHECKED_S
+            if upcoming.done():
+                position = upcoming.result()
+                if position is None:
+                    return
+                yield position
+                upcoming = asyncio.ensure_future(anext(positions, None))
+    finally:
+        upcoming.cancel()
+
+
+async def stored_key(parts: Parts, caller: Caller, build_id: int) -> str | None:
+    """Returns the storage key of a log that won't grow; None while it can. Raises `NotFound`."""
+    build = await _find(parts, build_id)
+    caller.require("environment::read", arn(build))
+    key = log_key(build)
+    is_open = build.status not in FINAL or parts.logs.live(build_id) or parts.logs.file(key)
+    return None if is_open else key
 
 
 async def _find(parts: Parts, build_id: int) -> Build:
@@ -37,7 +80,7 @@ async def _find(parts: Parts, build_id: int) -> Build:
         return await find_build(session, build_id)
 
 
-async def _stored(parts: Parts, build: Build, offset: int) -> AsyncIterator[Position]:
+async def _stored(parts: Parts, build: Build, offset: int) -> Positions:
     key = log_key(build)
     path = parts.logs.file(key)
     # Opened before anything is awaited: when the log is stored, this file goes.
@@ -51,9 +94,7 @@ async def _stored(parts: Parts, build: Build, offset: int) -> AsyncIterator[Posi
     return _positions(pieces if size is not None else _nothing(), build, offset)
 
 
-async def _positions(
-    pieces: AsyncIterator[bytes], build: Build, offset: int
-) -> AsyncIterator[Position]:
+async def _positions(pieces: AsyncIterator[bytes], build: Build, offset: int) -> Positions:
     async for text in whole_characters(pieces, offset):
         yield text
     if build.status in FINAL:

@@ -77,7 +77,7 @@ class Page(Generic[T]):
 
 
 class Listing:
-    """The statements that a list's pages are read with."""
+    """The statements that a list's pages are read with; the first column of its query is the id."""
 
     def __init__(self, query: Query, row_id: Any, sortable: Columns, order: Order) -> None:
         columns = order.by([sortable[name] for name in order.names])
@@ -85,18 +85,25 @@ class Listing:
         self._count = Statement(query.with_only_columns(func.count(row_id)))
         self._ids = Statement(ordered.with_only_columns(row_id))
         self._page = Statement(ordered.limit(bindparam("limit")).offset(bindparam("offset")))
-        self._chosen = Statement(ordered.where(among(row_id, "ids")))
+        # Without an order SQLite looks for these rows, and does not pass by all others to keep it.
+        self._chosen = Statement(query.where(among(row_id, "ids")))
 
     def page(self, view: View, values: Values, request: PageRequest, make: Make[T]) -> Page[T]:
         """Returns a page; `make` makes what it holds of the rows."""
         count = view.kept(self._count, values, _number)
-        offset = min((request.page - 1) * request.size, _MAX_OFFSET)
+        offset = offset_of(request)
         if view.keeps and _DEEP <= offset < count:
             chosen = view.kept(self._ids, values, _numbers)[offset : offset + request.size]
-            rows = view.rows(self._chosen, {**values, "ids": ids(chosen)})
+            found = {row[0]: row for row in view.rows(self._chosen, {**values, "ids": ids(chosen)})}
+            rows: Rows = [found[number] for number in chosen if number in found]
         else:
             rows = view.rows(self._page, {**values, "limit": request.size, "offset": offset})
         return Page(make(rows), request.page, request.size, count)
+
+
+def offset_of(request: PageRequest) -> int:
+    """Returns how many rows come before a page, as far as a database can count."""
+    return min((request.page - 1) * request.size, _MAX_OFFSET)
 
 
 def containing(column: Any, parameter: str) -> ColumnElement[bool]:

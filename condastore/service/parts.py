@@ -8,7 +8,9 @@ from condastore.builders.solves import Solves
 from condastore.configuration import CondaStore
 from condastore.database import Database
 from condastore.hooks import Hooks
+from condastore.indexer import Indexer
 from condastore.metrics import Metrics
+from condastore.package_index import PackageIndex
 from condastore.pool import Pool
 from condastore.prefixes import Store
 from condastore.settings import Settings
@@ -33,3 +35,5 @@ class Parts:
     making: Making
     metrics: Metrics
     hooks: Hooks
+    index: PackageIndex
+    indexer: Indexer

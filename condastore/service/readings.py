@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import func, select
@@ -91,11 +92,40 @@ async def readings(parts: Parts) -> list[Reading]:
             {(lane,): busy for lane, (busy, _) in use.items()},
             ("lane",),
         ),
+        *_of_index(parts),
         Reading(
             "condastore_pool_size",
             "Tasks that may run at once in this daemon.",
             {(lane,): size for lane, (_, size) in use.items()},
             ("lane",),
+        ),
+    ]
+
+
+def _of_index(parts: Parts) -> list[Reading]:
+    channels = parts.indexer.channels
+    return [
+        Reading(
+            "condastore_index_last_success_timestamp_seconds",
+            "When a channel was last seen to be as it is in the package index.",
+            {
+                (url,): state.refreshed.replace(tzinfo=UTC).timestamp()
+                for url, state in channels.items()
+                if state.refreshed is not None
+            },
+            ("channel",),
+        ),
+        Reading(
+            "condastore_index_records",
+            "Records of a channel that are in the package index.",
+            {(url,): state.records for url, state in channels.items()},
+            ("channel",),
+        ),
+        Reading(
+            "condastore_index_failures",
+            "Times that a channel could not be indexed since it last could.",
+            {(url,): state.failures for url, state in channels.items()},
+            ("channel",),
         ),
     ]
 

@@ -84,6 +84,14 @@ class PackageRecord(NamedTuple):
     channel_name: str
 
 
+class ChannelRecord(NamedTuple):
+    """A channel, by its normalised URL."""
+
+    id: int
+    name: str
+    last_update: datetime | None
+
+
 class ArtifactRecord(NamedTuple):
     """One stored form of a build."""
 
@@ -123,6 +131,7 @@ PACKAGE_COLUMNS = (
     CondaChannel.id,
     CondaChannel.name,
 )
+CHANNEL_COLUMNS = (CondaChannel.id, CondaChannel.name, CondaChannel.last_update)
 NAMESPACE_COLUMNS = (Namespace.id, Namespace.name, cast(Namespace.metadata_, Text))
 ENVIRONMENT_COLUMNS = (
     Environment.id,

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import select
 
 from condastore.access import Caller
+from condastore.indexer import SETTINGS as SETTINGS_OF_INDEX
 from condastore.service.parts import Parts
 from condastore.setting_rows import load_settings, setting_prefix
 from condastore.settings import Level, Settings, validate_update
@@ -47,6 +48,8 @@ async def update_settings(
                 rows[key].value = value
             else:
                 session.add(KeyValueStore(prefix=prefix, key=key, value=value))
+    if level is Level.GLOBAL and checked.keys() & SETTINGS_OF_INDEX:
+        parts.indexer.look()
 
 
 def _arn(namespace: str | None, environment: str | None) -> str:

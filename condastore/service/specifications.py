@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -54,7 +55,7 @@ async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | 
     namespace = check_name(name)
     await check_action(parts, namespace, "environment:create")
     if isinstance(specification, CondaSpecification):
-        specification = await _hooked(parts, namespace, specification)
+        specification = await hooked(parts, namespace, specification)
         caller.require("environment:create", f"{namespace}/{specification.name}")
     async with parts.database.write() as session:
         if isinstance(specification, CondaSpecification):
@@ -62,14 +63,29 @@ async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | 
             specification = apply_settings(specification, settings)
         if submission.unless_built and await _is_built(session, namespace, specification):
             return None
-        environment = await _environment(session, caller, namespace, specification)
-        row_id = await _row_id(session, specification)
-        build = await queue_build(parts, session, environment, row_id)
+        build = await queue_specification(parts, session, caller, namespace, specification)
     parts.pool.wake()
     return build.id
 
 
-async def _hooked(
+async def queue_specification(
+    parts: Parts,
+    session: AsyncSession,
+    caller: Caller,
+    namespace: Name,
+    specification: Specification,
+    payload: dict[str, Any] | None = None,
+) -> Build:
+    """Adds a build of a specification to the session's transaction; wake the pool after it.
+
+    Raises `Unauthorized` if the caller may not make the namespace that is missing, or `Conflict`.
+    """
+    environment = await _environment(session, caller, namespace, specification)
+    row_id = await _row_id(session, specification)
+    return await queue_build(parts, session, environment, row_id, payload)
+
+
+async def hooked(
     parts: Parts, namespace: Name, specification: CondaSpecification
 ) -> CondaSpecification:
     """Returns what the operator's hook makes of a specification, checked like what is posted."""

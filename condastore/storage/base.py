@@ -83,6 +83,13 @@ class Storage(LoggingConfigurable):
         """Yields each key below a folder such as `blobs`, with its age in seconds."""
 
     @abstractmethod
+    async def delete_older(self, key: str, age_s: float) -> int:
+        """Removes what is under a key, unless it was written less than `age_s` seconds ago.
+
+        Returns the bytes that came free. What is written at the same moment stays.
+        """
+
+    @abstractmethod
     async def delete(self, key: str) -> int:
         """Removes what is under a key and returns the bytes that came free; 0 without it."""
 

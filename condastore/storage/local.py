@@ -4,7 +4,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+import uuid
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from condastore.files import (
 )
 from condastore.storage.base import Storage, Stored, key_parts
 
-READ_BYTES = 256 * 1024
+# A piece costs a visit to a thread, so one reader gets large ones. Many get small ones: what they
+# send holds up the event loop, and memory.
+MOST_BYTES, LEAST_BYTES = 1024 * 1024, 256 * 1024
 
 
 class LocalStorage(Storage):
@@ -28,6 +31,8 @@ class LocalStorage(Storage):
     storage_path = Unicode(
         help="Directory of the artifacts. Default: `{CondaStore.data_directory}/storage`.",
     ).tag(config=True)
+
+    _readers = 0
 
     async def open(self) -> None:
         await asyncio.to_thread(_make_empty, self._unfinished)
@@ -42,10 +47,22 @@ class LocalStorage(Storage):
         await asyncio.to_thread(write_file, self._path(key), data, made_in=self._unfinished)
 
     async def stat(self, key: str) -> Stored | None:
-        return await asyncio.to_thread(stat_of, self._path(key))
+        return await asyncio.to_thread(_stat, self._path(key))
 
-    def read(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        return read_from(self._path(key), offset, length)
+    async def read(
+        self, key: str, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
+        file = await asyncio.to_thread(self._path(key).open, "rb", buffering=0)
+        self._readers += 1
+        try:
+            await asyncio.to_thread(file.seek, offset)
+            left = sys.maxsize if length is None else length
+            while data := await asyncio.to_thread(file.read, min(left, self._piece_bytes)):
+                left -= len(data)
+                yield data
+        finally:
+            self._readers -= 1
+            file.close()
 
     async def ages(self, folder: str) -> AsyncIterator[tuple[str, float]]:
         root = self._path(folder)
@@ -57,8 +74,15 @@ class LocalStorage(Storage):
             for path, age_s in files:
                 yield path.relative_to(self.storage_path).as_posix(), age_s
 
+    async def delete_older(self, key: str, age_s: float) -> int:
+        return await asyncio.to_thread(_delete_older, self._path(key), self._unfinished, age_s)
+
     async def delete(self, key: str) -> int:
         return await asyncio.to_thread(_delete, self._path(key))
+
+    @property
+    def _piece_bytes(self) -> int:
+        return max(MOST_BYTES // self._readers, LEAST_BYTES)
 
     @property
     def _unfinished(self) -> Path:
@@ -68,27 +92,13 @@ class LocalStorage(Storage):
         return Path(self.storage_path, *key_parts(key))
 
 
-async def read_from(path: Path, offset: int, length: int | None) -> AsyncGenerator[bytes, None]:
-    """Yields a file's bytes from an offset on, at most `length` of them."""
-    file = await asyncio.to_thread(path.open, "rb", buffering=0)
-    try:
-        await asyncio.to_thread(file.seek, offset)
-        left = sys.maxsize if length is None else length
-        while left and (data := await asyncio.to_thread(file.read, min(left, READ_BYTES))):
-            left -= len(data)
-            yield data
-    finally:
-        file.close()
-
-
 def _make_empty(directory: Path) -> None:
     make_directory(directory)
     for path in directory.iterdir():
         path.unlink()
 
 
-def stat_of(path: Path) -> Stored | None:
-    """Returns what is known of a file; None if there is none."""
+def _stat(path: Path) -> Stored | None:
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -112,8 +122,27 @@ def _listed(directory: Path) -> tuple[list[Path], list[tuple[Path, float]]]:
     return below, files
 
 
+def _delete_older(path: Path, aside: Path, age_s: float) -> int:
+    """Looks at a file that nobody can replace any more; one that is too young goes back."""
+    taken = aside / uuid.uuid4().hex
+    make_directory(aside)
+    try:
+        os.rename(path, taken)
+    except FileNotFoundError:
+        return 0
+    found = taken.stat()
+    if time.time() - found.st_mtime < age_s:
+        with suppress(FileExistsError):
+            os.link(taken, path)
+        taken.unlink()
+        return 0
+    taken.unlink()
+    sync_directory(path.parent)
+    return found.st_size
+
+
 def _delete(path: Path) -> int:
-    found = stat_of(path)
+    found = _stat(path)
     if found is None:
         return 0
     path.unlink(missing_ok=True)

@@ -8,15 +8,16 @@ import asyncio
 import hashlib
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from condastore.files import copy_file, make_directory, move_file, sync_directory, write_file
 from condastore.storage.base import Storage, Stored
-from condastore.storage.local import read_from, stat_of
+from condastore.storage.local import LocalStorage
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class _Entry:
     """What is to be done with a key: its file stored, or, without one, what is stored removed."""
 
     file: Path | None
+    since: float = field(default_factory=time.time)
 
 
 class Outbox(Storage):
@@ -41,6 +43,7 @@ class Outbox(Storage):
         super().__init__()
         self._remote = remote
         self._directory = directory
+        self._files = LocalStorage(storage_path=str(directory))
         self._waiting: dict[str, _Entry] = {}
         self._turn = asyncio.Lock()
         self._some = asyncio.Event()
@@ -95,7 +98,7 @@ class Outbox(Storage):
         entry = self._waiting.get(key)
         if entry is None:
             return await self._remote.stat(key)
-        return await asyncio.to_thread(stat_of, entry.file) if entry.file else None
+        return await self._files.stat(entry.file.name) if entry.file else None
 
     async def read(
         self, key: str, offset: int = 0, length: int | None = None
@@ -106,7 +109,8 @@ class Outbox(Storage):
                 raise FileNotFoundError(key)
             # It may be sent at this moment, and its file be gone.
             with suppress(FileNotFoundError):
-                async with aclosing(read_from(entry.file, offset, length)) as pieces:
+                waiting = self._files.read(entry.file.name, offset, length)
+                async with aclosing(cast(Any, waiting)) as pieces:
                     async for piece in pieces:
                         yield piece
                 return
@@ -122,6 +126,14 @@ class Outbox(Storage):
         async for key, age_s in self._remote.ages(folder):
             if key not in self._waiting:
                 yield key, age_s
+
+    async def delete_older(self, key: str, age_s: float) -> int:
+        entry = self._waiting.get(key)
+        if entry is None:
+            return await self._remote.delete_older(key, age_s)
+        if entry.file is None or time.time() - entry.since < age_s:
+            return 0
+        return await self.delete(key)
 
     async def delete(self, key: str) -> int:
         stored = await self.stat(key) if key in self._waiting else None

@@ -25,7 +25,6 @@ class LogHub:
         self._max_bytes = max_bytes
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="log")
         self._live: dict[int, BuildLog] = {}
-        # By key: SQLite gives the id of a row that is gone to the next one.
         self._ended: dict[str, None] = {}
 
     def open(self, build_id: int, key: str) -> BuildLog:

@@ -43,14 +43,16 @@ def make_channel(
     cache: Path | None = None,
     *,
     records: int = DEFAULT_RECORDS,
+    names: int | None = None,
 ) -> Path:
     """Make a channel in the directory ``output``, unless it is there already.
 
-    Downloads are kept in ``cache``; ``records`` is the size of the synthetic variant. The
-    channel appears complete or not at all, and two processes may ask for it at once.
+    Downloads are kept in ``cache``; ``records`` and ``names`` are the size of the synthetic
+    variant. The channel appears complete or not at all, and two processes may ask for it at once.
     """
     if variant == "synthetic":
-        return _make(output, f"synthetic {records}", lambda to: write_synthetic(to, records))
+        size = f"synthetic {records}" if names is None else f"synthetic {records} {names}"
+        return _make(output, size, lambda to: write_synthetic(to, records, names))
     if variant not in variants.PACKAGED:
         raise ValueError(f"no variant {variant!r}: choose one of {', '.join(variants.NAMES)}")
     wheels = cache or default_cache()

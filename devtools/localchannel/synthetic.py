@@ -8,6 +8,7 @@ major version; so the newest of everything fits together, and a request can be s
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,20 +58,25 @@ class _Project:
         return -(-self.records // len(_PYTHONS)) if self.compiled else self.records
 
 
-def write_synthetic(channel: Path, records: int) -> None:
-    """Write ``repodata.json`` and its compressed twin for both subdirs of a channel."""
+def write_synthetic(channel: Path, records: int, names: int | None = None) -> None:
+    """Write ``repodata.json`` and its compressed twin for both subdirs, and ``channeldata.json``.
+
+    By default there are 20 records for each of the names.
+    """
     pythons = list(_python_records())
-    projects = _projects(max(records - len(pythons), 0))
+    released = max(records - len(pythons), 0)
+    projects = _projects(released, names or released // _RECORDS_FOR_EACH_NAME)
     compiled = (project for project in projects if project.compiled)
     noarch = (project for project in projects if not project.compiled)
     _write(channel / SUBDIR, itertools.chain(pythons, *map(_release_records, compiled)))
     _write(channel / "noarch", itertools.chain.from_iterable(map(_release_records, noarch)))
+    _write_channeldata(channel, projects)
 
 
-def _projects(records: int) -> list[_Project]:
+def _projects(records: int, names: int) -> list[_Project]:
     """Share out the records, many to the first names and few to the last."""
     generator = random.Random(records)
-    count = max(records // _RECORDS_FOR_EACH_NAME, 1)
+    count = max(names, 1)
     weights = [(index + 10) ** -0.6 for index in range(count)]
     scale = records / sum(weights)
     projects: list[_Project] = []
@@ -184,6 +190,15 @@ def _write(directory: Path, records: Iterator[str]) -> None:
         file.write('},"removed":[],"repodata_version":1}')
     with path.open("rb") as plain, path.with_name("repodata.json.zst").open("wb") as compressed:
         zstandard.ZstdCompressor().copy_stream(plain, compressed, size=path.stat().st_size)
+
+
+def _write_channeldata(channel: Path, projects: Sequence[_Project]) -> None:
+    packages = {
+        project.name: {"summary": f"What {project.name} is for, in a sentence of usual length"}
+        for project in projects
+    }
+    channeldata = {"channeldata_version": 1, "packages": packages, "subdirs": [SUBDIR, "noarch"]}
+    (channel / "channeldata.json").write_text(json.dumps(channeldata), encoding="utf-8")
 
 
 def _write_joined(file: TextIO, records: Iterator[str]) -> None:

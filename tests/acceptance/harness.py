@@ -28,6 +28,8 @@ DEFAULTS = [
     # Archives take time, so tests of archives ask for them.
     (BUILD_ARTIFACTS, "LOCKFILE"),
     (BUILD_ARTIFACTS, "YAML"),
+    # Only the tests of the package index ask for it.
+    ("--CondaStoreWorker.index_interval", 0),
 ]
 ENDED = ("COMPLETED", "FAILED", "CANCELED")
 

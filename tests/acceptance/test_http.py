@@ -210,6 +210,40 @@ def test_artifacts(built: Built) -> None:
         assert error(missing) == (404, "build id does not exist")
 
 
+@pytest.mark.parametrize("name", ["lockfile/", "conda-lock.yml", "yaml/", "logs/"])
+def test_artifacts_in_parts(built: Built, name: str) -> None:
+    def ask(method: str, **headers: str) -> httpx.Response:
+        path = f"/build/{built.first}/{name}"
+        return built.daemon.request(method, path, headers=headers)
+
+    whole = ask("GET")
+    data, etag = whole.content, whole.headers["etag"]
+    head = ask("HEAD")
+    assert (head.status_code, head.content) == (200, b"")
+    for header in ("content-length", "content-type", "etag", "accept-ranges"):
+        assert head.headers[header] == whole.headers[header]
+    assert whole.headers["content-length"] == str(len(data))
+    part = ask("GET", Range="bytes=5-9")
+    assert (part.status_code, part.content) == (206, data[5:10])
+    assert part.headers["content-range"] == f"bytes 5-9/{len(data)}"
+    assert ask("GET", Range=f"bytes={len(data)}-").status_code == 416
+    assert ask("GET", **{"If-None-Match": etag}).status_code == 304
+    assert ask("GET", **{"If-None-Match": '"x"'}).content == data
+    assert ask("GET", Range="bytes=5-9", **{"If-Range": '"x"'}).content == data
+    assert built.daemon.request("HEAD", f"/build/{HUGE}/{name}").status_code == 404
+
+
+def test_the_name_of_an_image(built: Built) -> None:
+    answer = built.daemon.request("GET", f"/build/{built.first}/docker/")
+    host = built.daemon.url.removeprefix("http://")
+    key = built.daemon.build(built.first)["build_artifacts"][0]["key"]
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["deprecation"] == "True"
+    name, _, tag = answer.text.rpartition(":")
+    assert name == f"{host}/wire/shapes"
+    assert tag in key
+
+
 @pytest.mark.parametrize(
     ("query", "count"),
     [

@@ -8,10 +8,11 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -274,6 +275,57 @@ def test_a_websocket_to_what_is_not_there_says_so(shared_daemon: Daemon) -> None
             connection.recv(timeout=10)
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, message)
+
+
+def readers_token(daemon: Daemon, expires_in_s: float) -> str:
+    expiration = datetime.now(UTC) + timedelta(seconds=expires_in_s)
+    wanted = {"role_bindings": {"private/*": ["viewer"]}, "expiration": expiration.isoformat()}
+    token: str = daemon.request("POST", "/token/", json=wanted).json()["data"]["token"]
+    return token
+
+
+def open_websockets(daemon: Daemon) -> float:
+    text = daemon.client.get(f"{daemon.url}/metrics").text
+    found = re.search(r"^condastore_log_websockets (\S+)$", text, re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+def test_who_may_not_read_any_more_is_told_so(shared_daemon: Daemon, small_channel: Path) -> None:
+    daemon = shared_daemon
+    with serve(small_channel, faults={"*repodata*": Fault(delay=30)}) as server:
+        build_id = daemon.submit(specification(server.url), namespace="private")
+        before = open_websockets(daemon)
+        url = daemon.url.replace("http://", "ws://") + f"/api/v1/build/{build_id}/logs/ws"
+        ends_soon, lasts = readers_token(daemon, 4), readers_token(daemon, 3600)
+        sockets = [
+            connect(url, additional_headers={"Authorization": f"Bearer {token}"})
+            for token in (ends_soon, lasts, daemon.token)
+        ]
+        text = httpx.stream(
+            "GET",
+            f"{daemon.url}/api/v1/build/{build_id}/logs/?follow=1",
+            headers={"Authorization": f"Bearer {lasts}"},
+            timeout=10,
+        )
+        with text as response, sockets[0], sockets[1], sockets[2]:
+            assert open_websockets(daemon) == before + 3
+            newest = max(row["id"] for row in daemon.request("GET", "/token/").json()["data"])
+            assert daemon.request("DELETE", f"/token/{newest}/").status_code == 200
+            for reader in (sockets[1], sockets[0]):
+                with pytest.raises(ConnectionClosedError) as closed:
+                    while True:
+                        last = json.loads(reader.recv(timeout=8))
+                assert last == {"error": "request not authorized"}
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1008
+            assert response.read().endswith(b"[condastore: this token may not read on]\n")
+            # Whoever still may reads to the end.
+            daemon.cancel(build_id)
+            assert frames(sockets[2])[-1] == {"event": "status", "status": "CANCELED"}
+    eventually(lambda: open_websockets(daemon) == before)
+    metrics = daemon.client.get(f"{daemon.url}/metrics").text
+    assert re.search(r'^condastore_builds_ended_total{status="canceled"} [1-9]', metrics, re.M)
 
 
 def test_a_log_at_its_limit_says_so_and_still_tells_the_end(tmp_path: Path, talkative: Any) -> None:

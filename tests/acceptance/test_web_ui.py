@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.acceptance.harness import Daemon, running
+from tests.acceptance.harness import Daemon, eventually, running
 from tests.conftest import CACHE
 
 PREFIX = "/conda-store"
@@ -47,14 +47,21 @@ def ui_directory() -> Path:
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory, ui_directory: Path) -> Iterator[Daemon]:
+def daemon(
+    tmp_path_factory: pytest.TempPathFactory, ui_directory: Path, tiny: str
+) -> Iterator[Daemon]:
+    directory = tmp_path_factory.mktemp("ui")
+    config = directory / "config.py"
+    config.write_text(f"c.CondaStore.conda_indexed_channels = [{tiny!r}]\n")
     options = (
         f"--CondaStoreServer.url_prefix={PREFIX}",
         f"--CondaStoreServer.ui_directory={ui_directory}",
         "--CondaStoreServer.authentication_class=condastore.auth.DummyAuthentication",
         "--DummyAuthentication.password=secret",
+        "--CondaStoreWorker.index_interval=900",
+        f"--config={config}",
     )
-    with running(tmp_path_factory.mktemp("ui") / "data", *options) as found:
+    with running(directory / "data", *options) as found:
         found.url = found.url.replace("127.0.0.1", "localhost")
         yield found
 
@@ -92,8 +99,7 @@ def test_the_pages_of_the_interface(daemon: Daemon) -> None:
         assert get(f"{PREFIX}/static/conda-store-ui/{path}").status_code == 404
 
 
-def test_a_journey(daemon: Daemon, page: Page, tiny: str) -> None:
-    """Sign in, make an environment, watch it build, switch to another version, delete it."""
+def sign_in(daemon: Daemon, page: Page) -> None:
     page.goto(f"{daemon.url}/ui/")
     page.get_by_role("button", name="Log in").click()
     page.fill("#username", "ada")
@@ -101,10 +107,40 @@ def test_a_journey(daemon: Daemon, page: Page, tiny: str) -> None:
     page.get_by_role("button", name="Sign In").click()
     expect(page.get_by_role("button", name="Log out")).to_be_visible(timeout=20_000)
 
+
+def begin_environment(daemon: Daemon, page: Page, name: str) -> None:
     page.goto(f"{daemon.url}/ui/ada/new-environment")
-    page.get_by_label("Environment name").fill("from-the-ui")
+    page.get_by_label("Environment name").fill(name)
     # The interface takes a name over when nobody has typed for a moment.
     page.wait_for_timeout(1500)
+
+
+def test_a_package_is_picked_with_its_version(daemon: Daemon, page: Page, tiny: str) -> None:
+    """The picker finds names in the package index, and the versions of one."""
+    eventually(lambda: daemon.data_of("/package/?search=harmless"), timeout_s=60)
+    sign_in(daemon, page)
+    begin_environment(daemon, page, "picked")
+    page.get_by_role("button", name="+ Add Package").click()
+    page.get_by_label("Enter package").press_sequentially("harm", delay=50)
+    page.get_by_role("option", name="harmless").click()
+    row = page.get_by_role("row").filter(has_text="harmless")
+    row.get_by_role("combobox").last.click()
+    page.get_by_role("option", name="1.0").click()
+    page.get_by_role("button", name="Channels").click()
+    page.get_by_role("button", name="+ Add Channel").click()
+    page.get_by_label("Enter channel").fill(tiny)
+    page.get_by_label("Enter channel").press("Enter")
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_text("Status: Completed")).to_be_visible(timeout=20_000)
+    build_id = daemon.data_of("/environment/ada/picked/")["current_build_id"]
+    spec = daemon.build(build_id)["specification"]["spec"]
+    assert spec["dependencies"] == ["harmless>=1.0"]
+
+
+def test_a_journey(daemon: Daemon, page: Page, tiny: str) -> None:
+    """Sign in, make an environment, watch it build, switch to another version, delete it."""
+    sign_in(daemon, page)
+    begin_environment(daemon, page, "from-the-ui")
     page.get_by_text("YAML", exact=True).click()
     editor = page.locator(".cm-content")
     editor.click()

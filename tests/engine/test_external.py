@@ -204,6 +204,15 @@ def test_a_channel_that_is_not_there_is_a_network_failure(
     assert failure.value.kind == "network"
 
 
+def test_a_day_in_the_past_is_for_the_bundled_engine(
+    solve_job: dict[str, Any], events: Recorder
+) -> None:
+    with pytest.raises(EngineError, match="rattler") as failure:
+        external.solve({**solve_job, "exclude_newer": "2025-01-01"}, events)
+
+    assert failure.value.kind == "spec"
+
+
 @pytest.mark.parametrize("spec", ["/etc/x-1-0.conda", "--prefix=/", "https://host/c/x-1-0.conda"])
 def test_a_spec_is_no_file_option_or_url(
     solve_job: dict[str, Any], events: Recorder, spec: str

@@ -6,13 +6,16 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devtools.localchannel.rawpackage import RawMember, path_entry
 from tests.engine.conftest import Outcome, Place, run, wait_until
+from tests.engine.test_store import write_package
 
 NAME = "my env's"
 SHELLS = ["dash", "bash"]
@@ -154,6 +157,19 @@ def test_without_a_yes_nothing_is_done(
     assert not list(tmp_path.iterdir())
 
 
+def test_scripts_work_in_an_environment_that_is_not_activated(
+    installer: Path,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="x", dir="/tmp") as directory:
+        prefix = Path(directory) / "prefix"
+        assert started(installer, "-b", "-p", prefix).returncode == 0
+        flask = prefix / "bin" / "flask"
+        ended = subprocess.run([flask, "--version"], capture_output=True, env={})
+        assert ended.stdout.startswith(b"Python 3.11"), ended
+        assert os.access(flask, os.X_OK)
+        assert not list(prefix.glob("bin/*.new"))
+
+
 def test_help_and_mistakes(installer: Path, tmp_path: Path) -> None:
     ended = started(installer, "-h", env={"HOME": str(tmp_path)})
     assert ended.returncode == 0
@@ -183,7 +199,6 @@ def test_an_existing_prefix(installer: Path, tmp_path: Path) -> None:
     assert not (prefix / "precious").exists()
     assert os.listdir(tmp_path) == ["prefix"]
     (prefix / "new").touch()
-    path = stand_ins(tmp_path / "bin", gzip="gzip -dc | head -c 100000; exit 1")
     path = stand_ins(tmp_path / "cut", gzip='/bin/gzip "$@" | head -c 100000')
     refuses(installer, "could not be unpacked", "-b", "-u", "-p", prefix, env={"PATH": path})
     assert (prefix / "new").exists()
@@ -215,7 +230,7 @@ def test_damaged_files(installer: Path, tmp_path: Path, damage: str, shell: str)
     }[damage]
     (tmp_path / "copy").write_bytes(damaged)
     ended = refuses(tmp_path / "copy", "", "-b", "-p", tmp_path / "prefix", shell=shell)
-    said = "incomplete" if "cut" in damage else "damaged"
+    said = "incomplete" if damage == "cut" else "damaged"
     assert said in ended.stderr and "Please get it again" in ended.stderr
     assert os.listdir(tmp_path) == ["copy"]
 
@@ -243,28 +258,30 @@ def test_other_machines(installer: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "prefix").exists()
 
 
-def test_a_prefix_too_long(made: Place, installer: Path, tmp_path: Path) -> None:
-    """The channel's programs have no prefix in them; this one's do, as it seems."""
-    data = installer.read_bytes()
-    assert b"\nLONGEST_PREFIX=0\n" in data
-    records = [
-        ("bin/python3.11", "/short", "binary"),
-        ("lib/a.so", "/" + "p" * 254, "binary"),
-        ("lib/b.so", "/" + "ä" * 100, "binary"),
-        ("lib/c.txt", "/text", "text"),
-    ]
-    assert longest(made, records) == "201"
-    size, start = len(data), data.index(b"\nARCHIVE_START=")
-    limited = data.replace(b"\nLONGEST_PREFIX=0\n", b"\nLONGEST_PREFIX=60\n", 1)
-    (tmp_path / "limited").write_bytes(limited[: start + 60] + data[start + 59 :])
-    assert size and start
-    prefix = tmp_path / ("p" * 60)
-    refuses(tmp_path / "limited", "room for 60", "-b", "-p", prefix)
+def test_programs_with_the_prefix_in_them(
+    place: Place, small_channel: Path, tmp_path: Path
+) -> None:
+    room = "/" + "placeholder" * 18
+    member = RawMember("lib/program", b"\x7fELF\xff" + room.encode() + b"/share\0the end\0")
+    entry = path_entry(member) | {"file_mode": "binary", "prefix_placeholder": room}
+    paths = {"info/paths.json": json.dumps({"paths": [entry], "paths_version": 1}).encode()}
+    record = write_package(tmp_path / "channel", [member], paths)
+    record["channel"] = (tmp_path / "channel").as_uri()
+    python = place.solve(small_channel, "python 3.11.*")
+    place.build([*python, record], bytecode=False)
+    assert os.fsencode(place.prefix) in (place.prefix / member.path).read_bytes()
+    make(place, tmp_path / "installer")
+    exact = tmp_path / ("x" * (len(room) - len(str(tmp_path)) - 1))
+    refuses(tmp_path / "installer", f"room for {len(room)}", "-b", "-p", f"{exact}x")
+    for prefix in (exact, tmp_path / "ü"):
+        ended = started(tmp_path / "installer", "-b", "-p", prefix)
+        assert ended.returncode == 0, ended.stderr
+        found = (prefix / member.path).read_bytes()
+        assert found.startswith(b"\x7fELF\xff" + os.fsencode(prefix) + b"/share\0")
+        assert len(found) == len(member.content) and found.endswith(b"the end\0")
 
 
 def test_a_failure_leaves_nothing(made: Place, tmp_path: Path) -> None:
-    python = made.prefix / "bin" / "python3.11"
-    assert python.exists()
     cut = stand_ins(tmp_path / "cut", gzip='/bin/gzip "$@" | head -c 1000000')
     where = ("-b", "-p", tmp_path / "prefix")
     refuses(made.root / "installer", "could not be unpacked", *where, env={"PATH": cut})
@@ -292,10 +309,10 @@ def test_an_environment_without_python(place: Place, small_channel: Path, tmp_pa
     place.build(records, variables={"A": "b"})
     make(place, tmp_path / "installer")
     none = stand_ins(tmp_path / "none", "python3")
-    where = ("-b", "-p", tmp_path / "prefix")
+    where = ("-b", "-p", tmp_path / "there")
     refuses(tmp_path / "installer", "there is no python3", *where, env={"PATH": none})
     assert started(tmp_path / "installer", *where).returncode == 0
-    state = json.loads((tmp_path / "prefix" / "conda-meta" / "state").read_text())
+    state = json.loads((tmp_path / "there" / "conda-meta" / "state").read_text())
     assert state["env_vars"] == {"A": "b"}
 
 

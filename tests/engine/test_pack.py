@@ -1,5 +1,6 @@
 """Archives of prefixes: what conda-pack would have made, only sooner, and whatever happens."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -220,7 +221,8 @@ def test_fragments_are_made_once_and_shared_between_prefixes(
     assert before
     other = Place(tmp_path)
     records = built.solve(small_channel, "python 3.11.*", "pyyaml")
-    built.build(records, prefix=str(other.prefix), bytecode=False)
+    channels = [small_channel.as_uri()]
+    built.build(records, prefix=str(other.prefix), specs=SPECS, channels=channels)
     pack(built, tmp_path / "b", prefix=str(other.prefix))
     assert fragments(built) == before
     pack(built, tmp_path / "c", format="tar.zst")
@@ -387,7 +389,9 @@ def test_a_prefix_that_is_gone(place: Place) -> None:
     assert (error["kind"], "no conda-meta" in error["text"]) == ("package", True)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 1, "version": 2, "files": 3}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"name": 1, "version": 2, "files": 3}', "\xff", "[" * 100_000]
+)
 def test_damaged_metadata(place: Place, text: str) -> None:
     (place.prefix / "conda-meta").mkdir(parents=True)
     (place.prefix / "conda-meta" / "x-1-0.json").write_text(text, encoding="latin-1")
@@ -433,10 +437,29 @@ def test_files_that_change_while_they_are_read(tmp_path: Path, harm: str) -> Non
         members.put(File(str(path), "big", file_mode=None))
 
 
-def test_files_that_vanish(tmp_path: Path) -> None:
-    members = Members(str(tmp_path), lambda _: None)
-    with pytest.raises(EngineError, match="big vanished while it was packed"):
-        members.put(File(str(tmp_path / "big"), "big", file_mode=None))
+def test_files_that_vanish(own: Place) -> None:
+    """It takes a while to see that a large file is text; so long it is not opened again."""
+    big = own.prefix / "share" / "big"
+    big.parent.mkdir()
+    with big.open("w") as file:
+        for _ in range(300):
+            file.write("x" * (1 << 20))
+    with child() as running:
+        running.send(job(own, own.root / "never"))
+        running.wait_for(lambda event: event["t"] == "phase")
+        wait_until(lambda: has_open(running.process.pid, big))
+        big.unlink()
+        error = running.finish().error
+    assert error["kind"] == "package" and "share/big vanished while it was packed" in error["text"]
+    assert not list(own.root.glob("never*")) and not own.litter()
+
+
+def has_open(pid: int, path: Path) -> bool:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if link.readlink() == path:
+                return True
+    return False
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")

@@ -159,3 +159,15 @@ def test_a_solver_stays_for_the_next_job(place: Place, small_channel: Path) -> N
     ends = [event["t"] for event in outcome.events if event["t"] in ("result", "error")]
     assert ends == ["result", "error", "result"]
     assert outcome.result["rss_bytes"] > 1 << 20
+
+
+def test_a_solve_as_of_a_day_in_the_past(place: Place, small_channel: Path) -> None:
+    def click(day: str | None) -> object:
+        records = place.solve(small_channel, "click", "python", exclude_newer=day)
+        return next(record["version"] for record in records if record["name"] == "click")
+
+    assert click("2025-02-01") == "8.1.8"
+    assert click("2024-12-19") == "8.1.7"
+    assert click(None) not in ("8.1.7", "8.1.8")
+    job = place.solve_job(small_channel, "click", exclude_newer="2020-01-01")
+    assert run(job).error["kind"] == "unsatisfiable"

@@ -135,3 +135,12 @@ async def test_nothing_at_all_can_be_stored(storage: Storage) -> None:
     await storage.put_bytes("yaml/empty.yml", b"")
     assert await storage.size("yaml/empty.yml") == 0
     assert await read(storage, "yaml/empty.yml") == b""
+
+
+async def test_only_what_is_old_enough_is_deleted(storage: Storage) -> None:
+    await storage.put_bytes("blobs/sha256/aa/1", b"layer")
+    assert await storage.delete_older("blobs/sha256/aa/1", 3600) == 0
+    assert await storage.size("blobs/sha256/aa/1") == 5
+    assert await storage.delete_older("blobs/sha256/aa/1", -5) == 5
+    assert await storage.size("blobs/sha256/aa/1") is None
+    assert await storage.delete_older("blobs/sha256/aa/1", -5) == 0

@@ -34,6 +34,8 @@ def solve(job: dict[str, Any], events: Events) -> dict[str, list[Record]]:
     """Finds the packages of an environment for each platform."""
     # Only for its errors: a tool would also take the path of a file, or the URL of any package.
     parse_specs(job["specs"], job["channels"])
+    if job.get("exclude_newer") is not None:
+        raise EngineError("spec", "only the engine rattler can solve as of a day in the past")
     root = Path(job["repodata_cache"]) / "external"
     platforms = job["platforms"]
     packages = {}

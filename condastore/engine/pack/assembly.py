@@ -2,27 +2,25 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from isal.isal_zlib import crc32
-
 from condastore.engine.events import EngineError, Events, Phase
 from condastore.engine.jobs import PackJob
 from condastore.engine.pack.compression import Codec, Compressor, Pieces, codec_of
-from condastore.engine.pack.contents import HISTORY, Contents, Part, files_of, survey
+from condastore.engine.pack.contents import HISTORY, Contents, survey
 from condastore.engine.pack.fragments import Fragments, NewFragment
 from condastore.engine.pack.members import Members, Record
 from condastore.engine.pack.output import Output
+from condastore.engine.pack.parts import Part
 from condastore.engine.pack.tree import Tree, walk
 from condastore.engine.store import PackageStore
 from condastore.engine.workspace import workspace
 
-_READ_BYTES = 4 << 20
 # One thread reads, hashes and writes while another computes in Python; at the usual 5 ms it would
 # wait for that after each call.
 _SWITCH_S = 0.0005
@@ -31,11 +29,11 @@ _ATTEMPTS = 3
 
 
 class _Damaged(Exception):
-    """A fragment is gone or not what it was."""
+    """Fragments are gone, or not what they were."""
 
-    def __init__(self, part: Part) -> None:
-        super().__init__(part.key)
-        self.part = part
+    def __init__(self, parts: Sequence[Part]) -> None:
+        super().__init__(*parts)
+        self.parts = parts
 
 
 @contextmanager
@@ -49,7 +47,7 @@ def assembly(
     store.prepare()
     tree = walk(Path(job["prefix"]))
     codec = codec_of(archive_format)
-    with workspace(store.workspaces) as scratch:
+    with workspace(store.workspaces) as scratch, _vanishing():
         directory = store.fragments if job["fragments"] else scratch / "fragments"
         fragments = Fragments(directory, codec)
         contents = survey(tree, Path(job["packages_dir"]), fragments)
@@ -59,6 +57,16 @@ def assembly(
         yield made
         if job["fragments"] and "fragments_bytes" in job["limits"]:
             fragments.trim(job["limits"]["fragments_bytes"])
+
+
+@contextmanager
+def _vanishing() -> Iterator[None]:
+    """Says it plainly if a file is removed that was there a moment ago."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        text = f"{error.filename} vanished while it was packed."
+        raise EngineError("package", text) from None
 
 
 class Assembly:
@@ -112,28 +120,25 @@ class Assembly:
                     joining.result()
                     break
             except _Damaged as damaged:
-                self._fragments.path(damaged.part.key).unlink(missing_ok=True)
-                damaged.part.fragment = None
+                for part in damaged.parts:
+                    part.fragment = None
                 self.pack_parts()
         else:
             raise EngineError("disk", "Files that were written a moment ago are damaged.")
-        with own.open("rb") as file:
-            while data := file.read(_READ_BYTES):
-                out.write(data)
+        out.append(own, own.stat().st_size)
         self._progress.add(len(self.contents.own), self._own_bytes)
 
     def _pack_part(self, part: Part, compressor: Compressor) -> None:
         new = NewFragment(self._fragments.path(part.key), self._scratch)
         pieces = Pieces(compressor, new.write)
         members = Members(self._tree.root, pieces.write)
-        for file in part.files or files_of(part.source, part.site_packages, part.omitted):
-            members.put(file)
+        for file in part.files():
+            members.put(file, part.stamp)
         pieces.flush()
         compressor.then(partial(self._publish, part, new, members.records))
 
     def _publish(self, part: Part, new: NewFragment, records: list[Record]) -> None:
-        part.fragment = new.publish(part.listing, records)
-        part.files = []
+        part.fragment = new.publish(part.listing, records, part.installed)
         self._progress.add(len(part.listing.targets), part.listing.bytes)
 
     def _pack_own(self) -> Path:
@@ -156,20 +161,19 @@ class Assembly:
             return 0
 
     def _join(self, out: Output) -> None:
-        for part in self.contents.parts:
-            assert part.fragment is not None
-            left, crc = part.fragment.bytes, 0
-            try:
-                with part.fragment.path.open("rb", buffering=0) as file:
-                    while left and (data := file.read(min(left, _READ_BYTES))):
-                        crc = crc32(data, crc)
-                        out.write(data)
-                        left -= len(data)
-            except FileNotFoundError:
-                # Another job has removed it, as the one that was not used for longest.
-                raise _Damaged(part) from None
-            if left or crc != part.fragment.crc:
-                raise _Damaged(part)
+        damaged = [part for part in self.contents.parts if not _append(part, out)]
+        if damaged:
+            raise _Damaged(damaged)
+
+
+def _append(part: Part, out: Output) -> bool:
+    """Whether the fragment that was added to the output is the one that was packed."""
+    assert part.fragment is not None
+    try:
+        return out.append(part.fragment.path, part.fragment.bytes) == part.fragment.crc
+    except (FileNotFoundError, ValueError):
+        # Another job has removed it, as the one that was not used for longest.
+        return False
 
 
 class _Progress:

@@ -10,14 +10,21 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from conda_pack.compat import find_py_source
 from conda_pack.core import CondaPackException, File, load_managed_package, read_noarch_type
 
 from condastore.engine.events import EngineError
-from condastore.engine.pack.fragments import ANY, Fragment, Fragments, Listing
-from condastore.engine.pack.installed import Installed, read_installed, site_packages_of
+from condastore.engine.pack.fragments import ANY, Fragments, Listing
+from condastore.engine.pack.installed import (
+    Installed,
+    Metadata,
+    read_installed,
+    site_packages_of,
+)
+from condastore.engine.pack.parts import Part
 from condastore.engine.pack.tree import Tree
 
 HISTORY = "conda-meta/history"
@@ -25,19 +32,6 @@ _BIN = "bin/"
 # What old versions of conda put into every environment; conda-pack brings its own.
 _REPLACED = {"bin/conda", "bin/activate", "bin/deactivate"}
 _READ_BYTES = 1 << 20
-
-
-@dataclass
-class Part:
-    """The files that one package brings; without a fragment they have yet to be packed."""
-
-    key: str
-    source: str
-    site_packages: str | None
-    omitted: frozenset[str]
-    listing: Listing
-    fragment: Fragment | None
-    files: list[File] = field(default_factory=list)
 
 
 @dataclass
@@ -55,21 +49,11 @@ class Contents:
 
 def survey(tree: Tree, packages_dir: Path, fragments: Fragments) -> Contents:
     """Returns what an archive holds, in an order that depends on nothing but the prefix."""
-    packages = read_installed(tree)
+    metadata = read_installed(tree, fragments)
+    packages = [each.package for each in metadata]
     contents = Contents(packages, site_packages_of(packages))
-    _Survey(contents, tree, packages_dir, fragments).run()
+    _Survey(contents, tree, packages_dir, fragments).run(metadata)
     return contents
-
-
-def files_of(source: str, site_packages: str | None, omitted: frozenset[str]) -> list[File]:
-    """Returns what a package of the store brings, and where it belongs in a prefix."""
-    # What its metadata lists beside that was made by the installer, and is the prefix's own.
-    info = {"name": os.path.basename(source), "link": {"source": source}, "files": []}
-    try:
-        files: list[File] = load_managed_package(info, "", site_packages, {})
-    except (CondaPackException, OSError, ValueError, KeyError, TypeError) as error:
-        raise EngineError("package", f"The package {source} can't be packed: {error}") from None
-    return sorted((f for f in files if f.target not in omitted), key=lambda file: str(file.target))
 
 
 class _Survey:
@@ -85,10 +69,16 @@ class _Survey:
         self._managed: set[str] = set()
         self._placed: set[str] = set()
 
-    def run(self) -> None:
-        for package in self._contents.packages:
-            self._add_own(package.metadata, as_it_is=True)
-            if self._is_stored(package.source):
+    def run(self, metadata: Sequence[Metadata]) -> None:
+        for each in metadata:
+            package = each.package
+            is_stored = self._is_stored(package.source)
+            if each.part is not None and is_stored:
+                self._contents.parts.append(each.part)
+                self._placed.add(package.metadata)
+            else:
+                self._add_own(package.metadata, as_it_is=True)
+            if is_stored:
                 self._add_stored(package)
             else:
                 self._contents.uncached.append(package.name)
@@ -123,9 +113,10 @@ class _Survey:
         key = self._fragments.key(source, site_packages, omitted)
         fragment = self._fragments.load(key)
         if fragment is not None:
-            return Part(key, source, site_packages, omitted, fragment.listing, fragment)
-        files = files_of(source, site_packages, omitted)
-        return Part(key, source, site_packages, omitted, _list(files), None, files)
+            files = partial(_files_of, source, site_packages, omitted)
+            return Part(key, fragment.listing, files, fragment)
+        found = _files_of(source, site_packages, omitted)
+        return Part(key, _list(found), lambda: found, None)
 
     def _as_linked(self, listing: Listing) -> set[str]:
         """Those files of a package that the tree has as the package brought them."""
@@ -167,14 +158,25 @@ class _Survey:
 
     def _add_own(self, target: str, *, as_it_is: bool) -> None:
         self._placed.add(target)
-        path = os.path.join(self._tree.root, target)
-        if as_it_is:
-            self._contents.own.append(File(path, target, file_mode=None))
-        elif target not in self._tree.inodes or target in self._tree.links or _is_text(path):
-            root = self._tree.root
-            self._contents.own.append(File(path, target, False, "text", root))
-        else:
-            self._contents.own.append(File(path, target, False, file_mode=None))
+        root = self._tree.root
+        path = os.path.join(root, target)
+        file = File(path, target, is_conda=False, file_mode=None)
+        # Of links and directories conda_pack is told that they are texts: it doesn't read those.
+        unread = target not in self._tree.inodes or target in self._tree.links
+        if unread or (not as_it_is and _is_text(path)):
+            file = File(path, target, is_conda=False, file_mode="text", prefix_placeholder=root)
+        self._contents.own.append(file)
+
+
+def _files_of(source: str, site_packages: str | None, omitted: frozenset[str]) -> list[File]:
+    """Returns what a package of the store brings, and where it belongs in a prefix."""
+    # What its metadata lists beside that was made by the installer, and is the prefix's own.
+    info = {"name": os.path.basename(source), "link": {"source": source}, "files": []}
+    try:
+        files: list[File] = load_managed_package(info, "", site_packages, {})
+    except (CondaPackException, OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError("package", f"The package {source} can't be packed: {error}") from None
+    return sorted((f for f in files if f.target not in omitted), key=lambda file: str(file.target))
 
 
 def _list(files: Sequence[File]) -> Listing:
@@ -205,6 +207,4 @@ def _is_text(path: str) -> bool:
             decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
-    except FileNotFoundError:
-        raise EngineError("package", f"{path} vanished while it was packed.") from None
     return True

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from conda_pack import __version__ as conda_pack_version
 from isal.isal_zlib import crc32
@@ -51,6 +52,7 @@ class Fragment:
     crc: int
     records: list[Record]
     listing: Listing
+    installed: dict[str, Any] | None
 
 
 class Fragments:
@@ -69,9 +71,11 @@ class Fragments:
         """
         status = os.stat(root)
         entry = (os.path.basename(root), status.st_ino, status.st_mtime_ns)
-        program = (_FORMAT, conda_pack_version, self._codec.key)
-        parts = (program, entry, site_packages, sorted(omitted))
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return self._digest("files", entry, site_packages, sorted(omitted))
+
+    def key_of_metadata(self, path: str, data: bytes, mode: int) -> str:
+        """Names all that the bytes of an installed package's metadata depend on."""
+        return self._digest("metadata", path, hashlib.sha256(data).hexdigest(), mode)
 
     def load(self, key: str) -> Fragment | None:
         """Returns a fragment and notes its use, or nothing if it is not there or damaged."""
@@ -89,9 +93,14 @@ class Fragments:
                 about["crc"],
                 [(target, placeholder, mode) for target, placeholder, mode in about["records"]],
                 Listing(**about["listing"]),
+                about["installed"],
             )
         except (OSError, ValueError, TypeError, KeyError):
             return None
+
+    def _digest(self, *parts: Any) -> str:
+        program = (_FORMAT, conda_pack_version, self._codec.key)
+        return hashlib.sha256(json.dumps((program, *parts)).encode()).hexdigest()
 
     def path(self, key: str) -> Path:
         """Where a fragment belongs."""
@@ -127,16 +136,18 @@ class NewFragment:
         self._bytes += len(data)
         self._crc = crc32(data, self._crc)
 
-    def publish(self, listing: Listing, records: Sequence[Record]) -> Fragment:
+    def publish(
+        self, listing: Listing, records: Sequence[Record], installed: dict[str, Any] | None
+    ) -> Fragment:
         """Completes it and moves it to its place."""
-        made = Fragment(self._path, self._bytes, self._crc, list(records), listing)
         about = {
-            "crc": made.crc,
-            "records": made.records,
+            "crc": self._crc,
+            "records": records,
             "listing": asdict(listing),
+            "installed": installed,
         }
         description = json.dumps(about).encode()
         with self._file:
             self._file.write(description + len(description).to_bytes(_LENGTH_BYTES, "little"))
         self._beside.rename(self._path)
-        return made
+        return Fragment(self._path, self._bytes, self._crc, list(records), listing, installed)

@@ -2,15 +2,23 @@
 
 import json
 import os
+import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from conda_pack.core import File
+
 from condastore.engine.events import EngineError
+from condastore.engine.pack.fragments import Fragments, Listing
+from condastore.engine.pack.parts import Part
 from condastore.engine.pack.tree import Tree
 
 META = "conda-meta/"
+# Packages with the prefix in their files have hashes that hold for one prefix only.
+_OF_ONE_PREFIX = b'"sha256_in_prefix"'
+_LAST_SECOND = 2**33 - 1  # that a tar archive of the old kind can tell
+_DAMAGES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -24,12 +32,22 @@ class Installed:
     source: str
     files: list[str]
     site_packages: str | None
+    timestamp: int
 
 
-def read_installed(tree: Tree) -> list[Installed]:
+@dataclass(frozen=True)
+class Metadata:
+    """A package and its metadata as a part of an archive, or no part if it is for one prefix."""
+
+    package: Installed
+    part: Part | None
+
+
+def read_installed(tree: Tree, fragments: Fragments) -> list[Metadata]:
     """Returns the packages by the names of their metadata."""
     # A link is no metadata: what it leads to could be anyone's.
-    return [_read(tree.root, path) for path in sorted(tree.inodes.keys() - tree.links) if _is(path)]
+    paths = sorted(tree.inodes.keys() - tree.links)
+    return [_read(tree.root, path, fragments) for path in paths if _is(path)]
 
 
 def site_packages_of(packages: Sequence[Installed]) -> str | None:
@@ -51,9 +69,35 @@ def _is(path: str) -> bool:
     return path.startswith(META) and path.endswith(".json") and path.count("/") == 1
 
 
-def _read(root: str, path: str) -> Installed:
+def _read(root: str, path: str, fragments: Fragments) -> Metadata:
+    source = os.path.join(root, path)
+    with open(source, "rb") as file:
+        data = file.read()
+        status = os.fstat(file.fileno())
+    if _OF_ONE_PREFIX in data:
+        return Metadata(_parse(path, data), None)
+    key = fragments.key_of_metadata(path, data, stat.S_IMODE(status.st_mode))
+    fragment = fragments.load(key)
+    if fragment is not None and fragment.installed is not None:
+        package = Installed(**fragment.installed)
+        listing = fragment.listing
+    else:
+        package = _parse(path, data)
+        listing = Listing(bytes=len(data), targets=[path])
+    part = Part(
+        key=key,
+        files=lambda: [File(source, path, file_mode=None)],
+        stamp=package.timestamp,
+        listing=listing,
+        fragment=fragment,
+        installed=asdict(package),
+    )
+    return Metadata(package, part)
+
+
+def _parse(path: str, data: bytes) -> Installed:
     try:
-        about: dict[str, Any] = json.loads(Path(root, path).read_bytes())
+        about: dict[str, Any] = json.loads(data)
         return Installed(
             metadata=path,
             name=str(about["name"]),
@@ -62,6 +106,7 @@ def _read(root: str, path: str) -> Installed:
             source=os.path.normpath((about.get("link") or {}).get("source") or "/"),
             files=[str(file) for file in about["files"]],
             site_packages=about.get("python_site_packages_path"),
+            timestamp=min(max(int(about.get("timestamp") or 0) // 1000, 0), _LAST_SECOND),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGES as error:
         raise EngineError("package", f"{path} of the environment is damaged: {error}") from None

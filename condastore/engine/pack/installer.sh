@@ -212,6 +212,35 @@ unpack() {
     "$python" -B -E -s -S "$PREFIX/bin/conda-unpack" || fail "$NAME could not be adapted to $PREFIX."
 }
 
+# In an archive, scripts ask env for their Python, and so work in an environment that is activated.
+# Here they can name it, and then always work, where the kernel takes such a first line.
+name_python() {
+    [ "$PYTHON" = yes ] || return 0
+    "$python" -B -E -s -S - "$PREFIX/bin" <<'PROGRAM' || fail "The scripts of $NAME can't be adapted."
+import os, re, sys
+
+folder = os.path.abspath(sys.argv[1])
+for name in os.listdir(folder):
+    path = os.path.join(folder, name)
+    if os.path.islink(path) or not os.path.isfile(path):
+        continue
+    with open(path, "rb") as script:
+        asks = re.match(br"#! ?/usr/bin/env (python[0-9.]*)(| [^\n]*)\n", script.read(200))
+        if not asks or not os.path.exists(os.path.join(folder, asks.group(1).decode())):
+            continue
+        program = os.path.join(os.fsencode(folder), asks.group(1))
+        names = b"#!" + program + asks.group(2) + b"\n"
+        if len(names) > 127 or re.search(br"\s", program):
+            continue
+        script.seek(asks.end())
+        rest = script.read()
+    with open(path + ".new", "wb") as new:
+        new.write(names + rest)
+        os.chmod(path + ".new", os.stat(path).st_mode)
+    os.rename(path + ".new", path)
+PROGRAM
+}
+
 finish() {
     MADE=
     if [ -n "$OLD" ]; then
@@ -265,5 +294,6 @@ trap 'exit 130' 2
 trap 'exit 143' 15
 make_prefix
 unpack
+name_python
 finish
 exit 0

@@ -43,8 +43,10 @@ class Members:
         records: list[Record] = self._packer.prefixes
         return records
 
-    def put(self, file: File) -> None:
+    def put(self, file: File, stamp: int | None = None) -> None:
         """Adds one file as conda-pack would, but writable for its owner if that is necessary.
+
+        `stamp` is its modification time, if that shall be another than it is.
 
         Files of the package store are read-only, and `conda-unpack` writes in place.
         """
@@ -52,9 +54,9 @@ class Members:
         try:
             self._packer.add(file)
             assert self._pending is not None
-            self._put(self._pending, writable=len(self.records) > count)
-        except FileNotFoundError:
-            raise EngineError("package", f"{file.source} vanished while it was packed.") from None
+            self._put(self._pending, stamp, writable=len(self.records) > count)
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError("package", f"{file.source} can't be packed: {error}") from None
 
     def finish(self, records: Sequence[Record], stamp: int) -> None:
         """Adds conda-pack's scripts, with one modification time for all, and ends the stream.
@@ -73,17 +75,17 @@ class Members:
         """For conda_pack: this file, as it is."""
         self._pending = _Member(source, target)
         if self._stamp is not None:
-            self._put(self._pending, writable=False)
+            self._put(self._pending, self._stamp)
 
     def add_bytes(self, source: str, data: bytes, target: str) -> None:
         """For conda_pack: like this file, but with another content."""
         self._pending = _Member(source, target, data)
 
-    def _put(self, member: _Member, *, writable: bool) -> None:
+    def _put(self, member: _Member, stamp: int | None, *, writable: bool = False) -> None:
         status = os.lstat(member.source)
         info = tarfile.TarInfo(member.target)
         info.mode = stat.S_IMODE(status.st_mode) | (stat.S_IWUSR if writable else 0)
-        info.mtime = int(status.st_mtime) if self._stamp is None else self._stamp
+        info.mtime = int(status.st_mtime) if stamp is None else stamp
         if stat.S_ISREG(status.st_mode):
             self._put_file(info, member, status)
         elif stat.S_ISLNK(status.st_mode):

@@ -1,0 +1,64 @@
+"""So many connections and no more; the others wait, and are served when there is room."""
+
+import asyncio
+import socket
+
+import pytest
+
+from condastore.http.listener import Listener
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(await reader.readline())
+    await writer.drain()
+    await reader.read()
+    writer.close()
+
+
+async def answered(port: int, *, wait_s: float) -> asyncio.StreamWriter | None:
+    """Returns a connection that was answered; None if it was not in time."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"hello\n")
+    try:
+        async with asyncio.timeout(wait_s):
+            assert await reader.readline() == b"hello\n"
+    except TimeoutError:
+        writer.close()
+        return None
+    return writer
+
+
+async def test_one_too_many_waits_until_another_ends() -> None:
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    listener = Listener(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    listener.limit(3)
+    listener.setblocking(False)
+    port = listener.getsockname()[1]
+    async with await asyncio.start_server(echo, sock=listener, backlog=4):
+        held = [await answered(port, wait_s=5) for _ in range(3)]
+        assert all(held)
+        assert listener.open == 3
+        assert await answered(port, wait_s=0.2) is None
+        assert "3 connections are open" in str(complaints[0]["exception"])
+        for writer in held:
+            assert writer is not None
+            writer.close()
+        late = await answered(port, wait_s=5)
+        assert late is not None
+        late.close()
+        for _ in range(500):
+            if listener.open:
+                await asyncio.sleep(0.01)
+        assert listener.open == 0
+
+
+def test_the_limit_of_open_files_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condastore.http.listener.raise_file_limit", lambda: 1024)
+    with Listener(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.limit(10_000)
+        assert listener.most == 512
+        listener.limit(100)
+        assert listener.most == 100
