@@ -177,6 +177,9 @@ c = get_config()
 # Seconds that a hook may take.
 # c.CondaStore.hook_timeout = 30.0
 
+# Bytes of one build's log that Redis holds at most.
+# c.CondaStore.log_stream_bytes = 4194304
+
 # Bytes of address space that a build's child process may use.
 # c.CondaStore.max_build_memory = 17179869184
 
@@ -224,6 +227,10 @@ c = get_config()
 
 # PyPI project names that every specification must contain.
 # c.CondaStore.pypi_required_packages = []
+
+# URL of a Redis through which daemons on one PostgreSQL show each other's live logs, such as
+# `redis://:PASSWORD@host:6379/0`. Default: such logs come when their builds end.
+# c.CondaStore.redis_url = ...
 
 # Seconds for which a solver trusts the channel data that it holds.
 # c.CondaStore.repodata_ttl = 120

@@ -11,7 +11,7 @@ import uuid
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import traitlets
 from hypercorn.asyncio import serve
@@ -67,6 +67,9 @@ from condastore.storage.outbox import Outbox
 from condastore.streams import LogHub
 from condastore.tasks import TaskQueue
 from condastore.wakeups import Wakeups
+
+if TYPE_CHECKING:
+    from condastore.streams.redis import RedisLogs
 
 HTTP_GRACE_S = 3.0
 # Other daemons may queue what this one does not hear of.
@@ -274,7 +277,13 @@ class Daemon:
     def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
         defaults = configured(self._config)
         storage = self._storage()
-        logs = LogHub(self._data / "logs", storage, self._config.max_log_bytes)
+        redis = self._redis(stack)
+        logs = LogHub(
+            self._data / "logs",
+            storage,
+            self._config.max_log_bytes,
+            redis.publish if redis is not None else None,
+        )
         stack.callback(logs.close)
         solvers = SolverPool(self._store.scratch, self._worker)
         stack.push_async_callback(solvers.close)
@@ -321,6 +330,7 @@ class Daemon:
             hooks,
             index,
             indexer,
+            redis,
         )
 
     def _hooks(self) -> Hooks:
@@ -404,6 +414,7 @@ class Daemon:
                 ),
                 group.create_task(parts.storage.run(), name="storage"),
                 group.create_task(self._hear(parts), name="wake-ups"),
+                *([group.create_task(parts.redis.run(), name="redis")] if parts.redis else []),
                 group.create_task(take_over_for_ever(parts.database, parts.pool), name="takeover"),
             ]
             await self._stopping.wait()
@@ -478,6 +489,15 @@ class Daemon:
         if isinstance(storage, LocalStorage) and not storage.storage_path:
             storage.storage_path = str(self._data / "storage")
         return Outbox(storage, self._data / "unstored") if storage.is_remote else storage
+
+    def _redis(self, stack: AsyncExitStack) -> "RedisLogs | None":
+        if not self._config.redis_url:
+            return None
+        from condastore.streams.redis import RedisLogs
+
+        redis = RedisLogs(self._config.redis_url, self._config.log_stream_bytes)
+        stack.push_async_callback(redis.close)
+        return redis
 
     def _secret(self) -> str:
         backend = AuthenticationBackend(parent=self._app)

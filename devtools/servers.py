@@ -174,6 +174,23 @@ class PostgreSQLServer(Server):
         )
 
 
+class RedisServer(Server):
+    """Redis, with a password and nothing that outlives it."""
+
+    password = "a-secret-of-redis"
+
+    @property
+    def url(self) -> str:
+        """Its URL."""
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        return [
+            *(_program("redis-server"), "--bind", "127.0.0.1", "--port", str(self.port)),
+            *("--requirepass", self.password, "--save", "", "--appendonly", "no"),
+        ]
+
+
 @contextmanager
 def running(server: Server) -> Iterator[None]:
     """A server that is stopped at the end."""
