@@ -1,4 +1,4 @@
-"""Several daemons on one PostgreSQL, store and S3: they share the queue, and one may die."""
+"""Several daemons on one PostgreSQL, Redis, store and S3: they share the queue, and one may die."""
 
 import time
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devtools.localchannel.server import ChannelServer, Fault
-from devtools.servers import PostgreSQLServer, S3Server
+from devtools.servers import PostgreSQLServer, RedisServer, S3Server
 from devtools.servers import running as serving
 from tests.acceptance.harness import Daemon, eventually
 from tests.databases import postgresql_server
@@ -23,8 +23,10 @@ def daemons(tmp_path: Path) -> Iterator[list[Daemon]]:
         database = stack.enter_context(postgresql_server())
         bucket = S3Server(tmp_path / "s3")
         stack.enter_context(serving(bucket))
+        redis = RedisServer(tmp_path / "redis")
+        stack.enter_context(serving(redis))
         path = tmp_path / "config.py"
-        path.write_text(configuration(tmp_path, database, bucket))
+        path.write_text(configuration(tmp_path, redis, bucket))
         found = []
         for name in ("one", "two"):
             daemon = Shared(tmp_path / name, database, tmp_path / "store", f"--config={path}")
@@ -49,11 +51,12 @@ class Shared(Daemon):
         return self._shared_store
 
 
-def configuration(directory: Path, database: PostgreSQLServer, bucket: S3Server) -> str:
+def configuration(directory: Path, redis: RedisServer, bucket: S3Server) -> str:
     lines = [
         f"c.AuthenticationBackend.secret = {SECRET!r}",
         f"c.CondaStore.store_directory = {str(directory / 'store')!r}",
         "c.CondaStore.storage_class = 'condastore.storage.S3Storage'",
+        f"c.CondaStore.redis_url = {redis.url!r}",
         "c.CondaStoreWorker.concurrency = 1",
         "c.CondaStoreWorker.warm_solvers = 0",
     ]
@@ -87,7 +90,10 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
     slow = {"name": "slow", "channels": [server.url], "dependencies": ["python"]}
     build_id = one.submit(slow)
     eventually(lambda: one.build(build_id)["status"] == "BUILDING")
-    time.sleep(1)
+    # Both show its log while it runs, also the one that does not run it.
+    for daemon in daemons:
+        daemon.wait_for_event(build_id, "fetch")
+        assert "starting build" in daemon.log(build_id)
     began = time.monotonic()
     for daemon in daemons:
         daemon.cancel(build_id)
