@@ -18,6 +18,7 @@ BENCHMARKS = (
     "api",
     "index",
     "connections",
+    "storage",
 )
 
 

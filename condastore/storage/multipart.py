@@ -11,7 +11,7 @@ MIB = 1024**2
 # S3 takes 10,000 parts of an object, each but the last of 5 MiB or more.
 PART_BYTES = 8 * MIB
 MAX_PARTS = 9_000
-AT_ONCE = 3
+AT_ONCE = 2
 ABORT_S = 10.0
 
 
@@ -49,9 +49,9 @@ async def _parts(client: Any, where: dict[str, str], fd: int, size: int) -> list
 
     async def work() -> None:
         for number, offset in left:
-            data = await asyncio.to_thread(_read, fd, min(length, size - offset), offset)
-            body = io.BytesIO(data)
-            del data
+            body = io.BytesIO(
+                await asyncio.to_thread(_read, fd, min(length, size - offset), offset)
+            )
             answer = await client.upload_part(**where, PartNumber=number, Body=body)
             done.append({"PartNumber": number, "ETag": answer["ETag"]})
 
@@ -66,10 +66,7 @@ async def _parts(client: Any, where: dict[str, str], fd: int, size: int) -> list
 
 def _read(fd: int, length: int, offset: int) -> bytes:
     """Returns just so many bytes; a file that is shorter than it was can't be stored."""
-    data = bytearray()
-    while len(data) < length:
-        piece = os.pread(fd, length - len(data), offset + len(data))
-        if not piece:
-            raise OSError("the file became shorter while it was stored")
-        data += piece
-    return bytes(data)
+    data = os.pread(fd, length, offset)
+    if len(data) != length:
+        raise OSError("the file became shorter while it was stored")
+    return data

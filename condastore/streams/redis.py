@@ -9,8 +9,7 @@ import json
 import logging
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -69,12 +68,18 @@ class RedisLogs:
         await self._redis.aclose()
 
     async def so_far(self, key: str, offset: int) -> AsyncIterator[Position]:
-        """Yields the text that a stream has now."""
-        async with aclosing(self.follow(key, offset)) as positions:
-            async for position in positions:
-                if position is None or isinstance(position, Ended):
-                    return
+        """Yields what a stream has now, from a byte offset on."""
+        cursor = _Cursor(offset)
+        while True:
+            after: Any = b"(" + cursor.last
+            try:
+                found: Any = await self._redis.xrange(_name(key), min=after, count=ENTRIES)
+            except (RedisError, OSError):
+                return
+            for position in cursor.positions(found):
                 yield position
+            if len(found) < ENTRIES or cursor.has_gap:
+                return
 
     async def follow(self, key: str, offset: int) -> AsyncGenerator[Position | None, None]:
         """Yields what a stream has from a byte offset on and what comes, to the log's end.
@@ -83,34 +88,22 @@ class RedisLogs:
         that took its build over comes from its start. It ends early where the stream has a gap, or
         Redis can't be used.
         """
-        last, writer = b"0", b""
+        cursor = _Cursor(offset)
         while True:
+            wanted: Any = {_name(key): cursor.last}
             try:
-                entries = await self._entries(key, last)
+                found: Any = await self._redis.xread(wanted, count=ENTRIES, block=BLOCK_MS)
             except (RedisError, OSError):
                 return
-            for entry, fields in entries:
-                last = entry
-                if fields[b"w"] != writer:
-                    offset = offset if not writer else 0
-                    writer = fields[b"w"]
-                position = _position(fields)
-                if not isinstance(position, Text):
+            for _, entries in found:
+                for position in cursor.positions(entries):
                     yield position
                     if isinstance(position, Ended):
                         return
-                    continue
-                if position.offset > offset:
-                    return
-                if position.offset + len(position.data) > offset:
-                    yield Text(offset, position.data[offset - position.offset :])
-                    offset = position.offset + len(position.data)
-            if not entries:
+            if cursor.has_gap:
+                return
+            if not found:
                 yield None
-
-    async def _entries(self, key: str, last: bytes) -> list[tuple[bytes, Fields]]:
-        found: Any = await self._redis.xread({_name(key): last}, count=ENTRIES, block=BLOCK_MS)
-        return [entry for _, entries in found for entry in entries]
 
     async def _publish(self, key: str, log: BuildLog) -> None:
         """Publishes a log as a whole, and again as a whole after a failure."""
@@ -144,6 +137,35 @@ class RedisLogs:
                     size -= kept.popleft()[1]
                 await self._redis.xtrim(name, minid=kept[0][0], approximate=False)
             await self._redis.expire(name, KEPT_S)
+
+
+class _Cursor:
+    """How far a reader is in a stream."""
+
+    def __init__(self, offset: int) -> None:
+        self.last = b"0"
+        self.has_gap = False
+        self._offset = offset
+        self._writer = b""
+
+    def positions(self, entries: list[tuple[bytes, Fields]]) -> Iterator[Position]:
+        """Yields what is new in entries, up to a gap."""
+        for entry, fields in entries:
+            self.last = entry
+            if fields[b"w"] != self._writer:
+                self._offset = 0 if self._writer else self._offset
+                self._writer = fields[b"w"]
+            position = _position(fields)
+            if not isinstance(position, Text):
+                yield position
+                continue
+            self.has_gap = position.offset > self._offset
+            if self.has_gap:
+                return
+            skipped = self._offset - position.offset
+            if skipped < len(position.data):
+                yield Text(self._offset, position.data[skipped:])
+                self._offset = position.offset + len(position.data)
 
 
 def _name(key: str) -> str:

@@ -76,6 +76,29 @@ async def test_another_daemon_reads_text_events_and_the_end(
             assert 0 < await redis.ttl(f"condastore:{KEY}") <= 3600
 
 
+async def test_what_is_there_so_far_is_read_while_more_comes(
+    server: RedisServer, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    async with opened(server) as writer, opened(server) as reader:
+        log = BuildLog(tmp_path / "a.log", 10**6, executor)
+        writer.publish(KEY, log)
+        log.append("first\n")
+
+        async def go_on() -> None:
+            for number in range(10_000):
+                log.happened({"event": "progress", "done": number})
+                await asyncio.sleep(0.001)
+
+        going_on = asyncio.create_task(go_on())
+        async with asyncio.timeout(10):
+            while not (found := [p async for p in reader.so_far(KEY, 2) if isinstance(p, Text)]):
+                await asyncio.sleep(0.02)
+        assert text_of([*found]) == "rst\n"
+        assert not going_on.done()
+        going_on.cancel()
+        await log.end("COMPLETED")
+
+
 async def test_a_redis_that_restarts_empty_costs_nothing_but_time(
     server: RedisServer, tmp_path: Path, executor: ThreadPoolExecutor
 ) -> None:
