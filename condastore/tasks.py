@@ -108,20 +108,21 @@ class TaskQueue:
             head = await session.scalar(_next(tuple(kinds)))
             if head is None:
                 return None
+            free = select(Task.id).where(Task.id == head, Task.state == TaskState.QUEUED)
             task = await session.scalar(
-                select(Task)
-                .where(Task.id == head, Task.state == TaskState.QUEUED)
-                .with_for_update(skip_locked=True)
+                update(Task)
+                .where(Task.id == free.with_for_update(skip_locked=True).scalar_subquery())
+                .values(
+                    state=TaskState.RUNNING,
+                    attempts=Task.attempts + 1,
+                    lease_owner=self._owner,
+                    lease_until=epoch() + LEASE_S,
+                    claimed_at=epoch(),
+                )
+                .returning(Task)
+                .execution_options(synchronize_session=False)
             )
-            if task is None:
-                return None
-            now = await session.scalar(select(epoch())) or 0.0
-            task.state = TaskState.RUNNING
-            task.attempts += 1
-            task.lease_owner = self._owner
-            task.lease_until = now + LEASE_S
-            task.claimed_at = now
-            return _claim(task)
+            return None if task is None else _claim(task)
 
     async def next_start(self, kinds: Collection[str]) -> float | None:
         """Returns the seconds until a delayed task of these kinds is ready; None without one."""
