@@ -293,6 +293,42 @@ c = get_config()
 # c.CondaStoreWorker.watch_paths = []
 
 #-------------------------------------------------------------------------------------------------
+# Images: How container images of builds are made; docs/images.md explains.
+
+# What images stand on: `host`, this machine's own C library and shell; the absolute path of an
+# OCI layout, oci-archive or docker-archive; or a reference such as
+# `registry.example.org/debian:12-slim`, which is fetched once and kept.
+# c.Images.base = 'host'
+
+# What a container runs unless it is told otherwise.
+# c.Images.command = ['/bin/sh', '-l']
+
+# How layers are compressed. `zstd` is smaller and faster, and needs docker 23, containerd 1.5 or
+# podman.
+# c.Images.compression = 'gzip'
+
+# Effort of the compression: 0 to 3 for gzip (default 2), 1 to 19 for zstd (default 3).
+# c.Images.compression_level = None
+
+# Entrypoint of images. Default: one that runs the packages' activation scripts, where there are
+# any, and else none.
+# c.Images.entrypoint = ...
+
+# With the base `host`, take along libraries of this machine that packages need and no package
+# brings.
+# c.Images.host_libraries = True
+
+# Layers of packages that an image may have; the smallest packages beyond that share one.
+# Container engines take about 125 in all.
+# c.Images.layer_budget = 80
+
+# Where the environment is inside an image. Another one makes every layer anew.
+# c.Images.prefix = '/opt/env'
+
+# User that containers run as. Default: the base's, or root.
+# c.Images.user = ...
+
+#-------------------------------------------------------------------------------------------------
 # AuthenticationBackend: How callers prove who they are.
 
 # Algorithm that tokens are signed with.

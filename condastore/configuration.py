@@ -5,6 +5,7 @@ A default that depends on the machine or on another trait is computed; its help 
 
 import os
 import platform as machine
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from condastore.access import DEFAULT_ROLES
 from condastore.builds import ArtifactType
 from condastore.oci import is_repository
 
+# Text with the prefix in it grows by this; a package's own placeholder is 255 characters long.
+MAX_IMAGE_PREFIX = 64
 MIB = 1024**2
 GIB = 1024**3
 
@@ -410,6 +413,90 @@ class CondaStoreWorker(LoggingConfigurable):
     @default("concurrency")
     def _concurrency(self) -> int:
         return len(os.sched_getaffinity(0))
+
+
+class Images(LoggingConfigurable):
+    """How container images of builds are made; docs/images.md explains."""
+
+    base = Unicode(
+        "host",
+        help="""What images stand on: `host`, this machine's own C library and shell; the absolute
+        path of an OCI layout, oci-archive or docker-archive; or a reference such as
+        `registry.example.org/debian:12-slim`, which is fetched once and kept.""",
+    ).tag(config=True)
+
+    host_libraries = Bool(
+        True,
+        help="""With the base `host`, take along libraries of this machine that packages need and
+        no package brings.""",
+    ).tag(config=True)
+
+    prefix = Unicode(
+        "/opt/env",
+        help="""Where the environment is inside an image. Another one makes every layer anew.""",
+    ).tag(config=True)
+
+    compression = Enum(
+        ["gzip", "zstd"],
+        "gzip",
+        help="""How layers are compressed. `zstd` is smaller and faster, and needs docker 23,
+        containerd 1.5 or podman.""",
+    ).tag(config=True)
+
+    compression_level = Integer(
+        None,
+        allow_none=True,
+        help="""Effort of the compression: 0 to 3 for gzip (default 2), 1 to 19 for zstd
+        (default 3).""",
+    ).tag(config=True)
+
+    layer_budget = Integer(
+        80,
+        min=2,
+        max=110,
+        help="""Layers of packages that an image may have; the smallest packages beyond that share
+        one. Container engines take about 125 in all.""",
+    ).tag(config=True)
+
+    entrypoint = List(
+        Unicode(),
+        None,
+        allow_none=True,
+        help="""Entrypoint of images. Default: one that runs the packages' activation scripts, where
+        there are any, and else none.""",
+    ).tag(config=True)
+
+    command = List(
+        Unicode(), ["/bin/sh", "-l"], help="What a container runs unless it is told otherwise."
+    ).tag(config=True)
+
+    user = Unicode("", help="User that containers run as. Default: the base's, or root.").tag(
+        config=True
+    )
+
+    @validate("prefix")
+    def _path(self, proposal: Any) -> str:
+        path = str(proposal["value"]).rstrip("/")
+        if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", path) or len(path) > MAX_IMAGE_PREFIX:
+            raise TraitError(
+                f"Images.prefix: {path!r} is not an absolute path of at most {MAX_IMAGE_PREFIX} "
+                "letters, digits, dots, dashes and underscores"
+            )
+        if ".." in path.split("/") or "." in path.split("/"):
+            raise TraitError(f"Images.prefix: {path!r} is not a plain path")
+        return path
+
+    @property
+    def level(self) -> int:
+        """The effort of the compression. Raises `TraitError` if the codec has no such level."""
+        least, most, usual = (1, 19, 3) if self.compression == "zstd" else (0, 3, 2)
+        level = usual if self.compression_level is None else self.compression_level
+        if not least <= level <= most:
+            raise TraitError(
+                f"Images.compression_level: {level} is not between {least} and {most}, as "
+                f"{self.compression} needs"
+            )
+        return int(level)
 
 
 class ContainerRegistry(LoggingConfigurable):

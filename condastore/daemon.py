@@ -34,6 +34,7 @@ from condastore.auth import (
 from condastore.builders.archives import Archiver
 from condastore.builders.collection import KIND as COLLECT
 from condastore.builders.collection import Collector, collect_regularly
+from condastore.builders.images import ImageMaker
 from condastore.builders.links import Links
 from condastore.builders.making import Making
 from condastore.builders.pipeline import Builder
@@ -45,6 +46,7 @@ from condastore.configuration import (
     CondaStore,
     CondaStoreWorker,
     ContainerRegistry,
+    Images,
     RBACAuthorizationBackend,
 )
 from condastore.database import Database
@@ -87,6 +89,7 @@ class CondaStoreServer(Application):
     classes = [
         CondaStore,
         CondaStoreWorker,
+        Images,
         AuthenticationBackend,
         RBACAuthorizationBackend,
         ContainerRegistry,
@@ -235,6 +238,7 @@ class Daemon:
         self._app = app
         self._config = CondaStore(parent=app)
         self._worker = CondaStoreWorker(parent=app)
+        self._images = _images(app)
         self._registry = ContainerRegistry(parent=app)
         self._data = Path(self._config.data_directory)
         self._store = Store.of(self._config)
@@ -297,11 +301,12 @@ class Daemon:
         remover = Remover(self._registry, defaults, database, self._store, storage, links)
         making = Making()
         archiver = Archiver(self._config, database, self._store, storage, making)
+        imager = ImageMaker(self._config, self._images, database, self._store, storage, making)
         owner = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:16]}"
         queue = TaskQueue(database, owner, max_attempts=self._worker.max_attempts)
         pool = Pool(
             queue,
-            works(builder, archiver, remover, collector, self._config.max_build_time),
+            works(builder, archiver, imager, remover, collector, self._config.max_build_time),
             {
                 "builds": self._worker.concurrency or 1,
                 "artifacts": self._worker.artifact_concurrency,
@@ -526,9 +531,20 @@ class Daemon:
         sys.stdout.flush()
 
 
+def _images(app: CondaStoreServer) -> Images:
+    """Raises `ConfigurationError` if two settings don't fit together."""
+    images = Images(parent=app)
+    try:
+        images.level  # noqa: B018 - it is checked when it is read
+    except traitlets.TraitError as error:
+        raise ConfigurationError(str(error)) from error
+    return images
+
+
 def works(
     builder: Builder,
     archiver: Archiver,
+    imager: ImageMaker,
     remover: Remover,
     collector: Collector,
     max_build_time: int,
@@ -538,6 +554,9 @@ def works(
     def artifact(run: Any) -> Work:
         return Work(run, archiver.abandon, "artifacts", max_build_time)
 
+    def image(run: Any) -> Work:
+        return Work(run, imager.abandon, "artifacts", max_build_time)
+
     def housekeeping(run: Any) -> Work:
         return Work(run, remover.abandon, "housekeeping")
 
@@ -545,6 +564,7 @@ def works(
         "build": Work(builder.run, builder.abandon, "builds", max_build_time),
         "archive": artifact(archiver.archive),
         "installer": artifact(archiver.installer),
+        "image": image(imager.run),
         "update_environment_build": housekeeping(remover.update_environment),
         "delete_build": housekeeping(remover.delete_build),
         "delete_environment": housekeeping(remover.delete_environment),

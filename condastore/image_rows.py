@@ -12,9 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from condastore.oci import digest_of, references
 from condastore.tables import (
     Blob,
+    Build,
+    Environment,
     Image,
     Layer,
     Manifest,
+    Namespace,
     manifest_blobs,
     manifest_children,
     utcnow,
@@ -39,6 +42,12 @@ async def reuse_layers(session: AsyncSession, keys: Collection[str]) -> dict[str
     for layer in layers:
         layer.used_on = utcnow()
     return {layer.key: layer for layer in layers}
+
+
+async def sizes_of(session: AsyncSession, digests: Collection[str]) -> dict[str, int]:
+    """Returns the sizes of blobs that are recorded."""
+    query = select(Blob.digest, Blob.size).where(Blob.digest.in_(digests))
+    return dict((await session.execute(query)).all())
 
 
 async def add_layer(
@@ -93,6 +102,27 @@ async def record_image(
     image.docker_digest = None
     await session.flush()
     return image
+
+
+async def namespaces_with(session: AsyncSession, digest: str) -> set[str]:
+    """Returns the namespaces whose builds have an image."""
+    query = (
+        select(Namespace.name)
+        .join(Environment, Environment.namespace_id == Namespace.id)
+        .join(Build, Build.environment_id == Environment.id)
+        .join(Image, Image.build_id == Build.id)
+        .where(Image.manifest_digest == digest)
+    )
+    return set(await session.scalars(query))
+
+
+async def detach(session: AsyncSession, subject: str, artifact_types: Collection[str]) -> None:
+    """Removes what is attached to a manifest, of some types."""
+    await session.execute(
+        delete(Manifest).where(
+            Manifest.subject == subject, Manifest.artifact_type.in_(artifact_types)
+        )
+    )
 
 
 async def drop_images(

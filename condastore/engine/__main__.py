@@ -14,10 +14,12 @@ from condastore.engine.failures import explain
 from condastore.engine.redaction import without_credentials
 
 Role = Callable[[Any, Events], None]
+# The jobs after which the process waits for another.
+_REPEATED = {"solve", "base", "image", "inventory"}
 
 
 def main() -> int:
-    """Does the jobs on standard input; only a solver stays for more than one."""
+    """Does the jobs on standard input; after some of them there may be another."""
     arguments = _arguments()
     confine.die_with_parent(arguments.parent)
     os.set_inheritable(arguments.events_fd, False)
@@ -28,7 +30,7 @@ def main() -> int:
     done = True
     for line in sys.stdin.buffer:
         done = _perform(line, roles, events)
-        if "solve" not in roles:
+        if not roles.keys() <= _REPEATED:
             break
     return 0 if done else 1
 
@@ -66,6 +68,10 @@ def _role(name: str) -> Role:
         from condastore.engine.index.job import index
 
         return index
+    if name in ("base", "image", "inventory"):
+        from condastore.engine.image import roles
+
+        return roles.role(name)
     from condastore.engine import remove
 
     return {"remove": remove.remove, "sweep": remove.sweep}[name]

@@ -10,7 +10,15 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX = -8
 _LEAST_ADDRESS_SPACE = 4 << 30
-_NICENESS = {"build": 10, "archive": 15, "installer": 15, "remove": 15, "sweep": 15, "index": 15}
+_NICENESS = {
+    "build": 10,
+    "archive": 15,
+    "installer": 15,
+    "image": 10,
+    "remove": 15,
+    "sweep": 15,
+    "index": 15,
+}
 
 
 def die_with_parent(parent: int | None) -> None:

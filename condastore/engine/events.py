@@ -32,6 +32,8 @@ Phase = Literal[
     "remove",
     "archive",
     "installer",
+    "base",
+    "layers",
 ]
 
 EVENTS_FD = 3
@@ -42,9 +44,13 @@ class EngineError(Exception):
     """The job failed for a reason that its user can read."""
 
     def __init__(self, kind: Kind, text: str) -> None:
-        super().__init__(text)
+        # Both, so that it can be sent from one process to another.
+        super().__init__(kind, text)
         self.kind: Kind = kind
         self.text = text
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Events:
@@ -81,6 +87,10 @@ class Events:
     def log(self, text: str, step: str = "") -> None:
         """Adds whole lines to the build's log; `step` becomes their prefix."""
         self._write("log", text=text, step=step)
+
+    def layer(self, **fields: Any) -> None:
+        """Says that a layer of an image is made."""
+        self._write("layer", **fields)
 
     def result(self, **fields: Any) -> None:
         """Ends the job well."""

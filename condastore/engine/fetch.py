@@ -13,7 +13,7 @@ from rattler.package_streaming import PackageArchive, download_and_extract
 from condastore.engine.download import Archive, Downloader
 from condastore.engine.events import EngineError, Events
 from condastore.engine.failures import explain
-from condastore.engine.jobs import BuildJob, Limits, Record
+from condastore.engine.jobs import FetchJob, Limits, Record
 from condastore.engine.network import client
 from condastore.engine.records import archive_hash, archive_stem, checked, completed, label
 from condastore.engine.store import PackageStore, publish, write_origin
@@ -29,7 +29,7 @@ _SECTIONS: tuple[Literal["info", "pkg"], ...] = ("info", "pkg")
 
 
 async def fetch(
-    job: BuildJob, store: PackageStore, workspace: Path, events: Events
+    job: FetchJob, store: PackageStore, workspace: Path, events: Events
 ) -> list[Record]:
     """Makes sure that the store has every package, and returns their complete records."""
     events.phase("fetch")
@@ -50,7 +50,7 @@ class _Fetcher:
 
     def __init__(
         self,
-        job: BuildJob,
+        job: FetchJob,
         store: PackageStore,
         workspace: Path,
         events: Events,

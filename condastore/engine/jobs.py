@@ -78,6 +78,68 @@ class BuildJob(TypedDict):
     credentials: list[Credential]
 
 
+class ImageLayer(TypedDict):
+    """A layer that is known already, or is to be made of some of the job's records."""
+
+    key: str
+    packages: list[int]
+    known: bool
+
+
+class ImageJob(TypedDict):
+    """Make the layers of an image for one platform.
+
+    `layers` are from the bottom up, without the base's. `python_prefix` has a Python that makes
+    byte code; `pip` is the build's `prefix` and the `names` of the pip packages in it.
+    """
+
+    packages_dir: str
+    blobs_dir: str
+    prefix: str
+    records: list[Record]
+    layers: list[ImageLayer]
+    codec: str
+    level: int
+    python_prefix: str | None
+    pip: dict[str, Any] | None
+    variables: dict[str, str]
+    host_libraries: bool
+    glibc: str | None
+    fetch_concurrency: int
+    limits: Limits
+    credentials: list[Credential]
+
+
+class BaseJob(TypedDict):
+    """Find the layers that an image stands on, for one platform."""
+
+    reference: str
+    platform: str
+    blobs_dir: str
+    codec: str
+    level: int
+    credentials: list[Credential]
+
+
+class InventoryJob(TypedDict):
+    """Write bills of materials of an environment."""
+
+    name: str
+    packages_dir: str
+    output_dir: str
+    packages: dict[str, list[Record]]
+    pip: dict[str, list[Record]]
+
+
+class FetchJob(TypedDict):
+    """What every job says that fetches packages."""
+
+    records: list[Record]
+    limits: Limits
+    fetch_concurrency: int
+    credentials: list[Credential]
+
+
 class RemoveJob(TypedDict):
     """Remove trees."""
 

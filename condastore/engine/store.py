@@ -55,6 +55,10 @@ class PackageStore:
         """The sole right to make the entry of that name, unless another process has it."""
         return claim(self._claims / name)
 
+    def doubtful(self, entries: Iterable[Path]) -> list[Path]:
+        """Those of some entries that were not synced since they were published."""
+        return [entry for entry in entries if not _mark(entry).exists()]
+
     def mark_durable(self, entries: Iterable[Path]) -> None:
         """Marks entries that were synced since they were published."""
         for entry in entries:

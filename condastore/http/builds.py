@@ -1,6 +1,9 @@
 """`/api/v1/build/` (rest-api §4.6)."""
 
-from starlette.responses import PlainTextResponse, Response
+from typing import Literal
+
+import msgspec
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from condastore.builds import ArtifactType, BuildStatus, cancel_message, media_type
 from condastore.errors import InvalidInput
@@ -11,6 +14,7 @@ from condastore.http.parameters import NoBody, PageQuery, page_request
 from condastore.service import builds, images
 from condastore.service.builds import BuildFilter, PackageFilter
 
+ARCHIVE_MEDIA_TYPE = "application/x-tar"
 DEPRECATED = {"Deprecation": "True", "Sunset": "Mon, 17 Mar 2025 00:00:00 UTC"}
 
 
@@ -23,6 +27,12 @@ class ListQuery(PageQuery, kw_only=True):
     environment_id: int | None = None
     name: str = ""
     namespace: str = ""
+
+
+class ImageQuery(msgspec.Struct, kw_only=True):
+    """In which form an image is wanted; its name if none is said."""
+
+    format: Literal["oci-archive"] | None = None
 
 
 class PackagesQuery(PageQuery, kw_only=True):
@@ -117,10 +127,18 @@ async def installer(call: Plain) -> Response:
     )
 
 
-@answers("text/plain")
-async def docker(call: Plain) -> Response:
-    """The name of a build's image, for `docker pull`."""
+@answers("text/plain", ARCHIVE_MEDIA_TYPE)
+async def docker(call: Call[ImageQuery, NoBody]) -> Response:
+    """The name of a build's image, for `docker pull`; or the image itself, as an oci-archive."""
     state, build_id = call.request.app.state, call.id("build_id")
+    if call.query.format is not None:
+        found = await images.archive(call.parts, call.caller, build_id)
+        headers = {
+            "Content-Length": str(found.length),
+            "Content-Disposition": f'attachment; filename="image-{build_id}.tar"',
+        }
+        content = found.read(call.parts.storage)
+        return StreamingResponse(content, headers=headers, media_type=ARCHIVE_MEDIA_TYPE)
     name = await images.image_name(call.parts, call.caller, build_id)
     if name is None or not state.has_registry:
         raise InvalidInput(f"Build {build_id} doesn't have a docker manifest")

@@ -96,7 +96,7 @@ async def remove_artifact(
         parts.pool.stop(task_id, Stop.CANCELED)
     freed = 0
     for row in build.build_artifacts:
-        if row.artifact_type == artifact:
+        if row.artifact_type == artifact and _is_file(artifact):
             freed += await parts.storage.delete(row.key)
     return freed
 

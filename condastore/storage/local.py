@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from condastore.storage.base import Storage, Stored, key_parts
 # A piece costs a visit to a thread, so one reader gets large ones. Many get small ones: what they
 # send holds up the event loop, and memory.
 MOST_BYTES, LEAST_BYTES = 1024 * 1024, 256 * 1024
+# More at once would send no faster, and keep requests of the API waiting for their turn.
+_READING = ThreadPoolExecutor(2, "storage reads")
 
 
 class LocalStorage(Storage):
@@ -57,7 +60,10 @@ class LocalStorage(Storage):
         try:
             await asyncio.to_thread(file.seek, offset)
             left = sys.maxsize if length is None else length
-            while data := await asyncio.to_thread(file.read, min(left, self._piece_bytes)):
+            loop = asyncio.get_running_loop()
+            while data := await loop.run_in_executor(
+                _READING, file.read, min(left, self._piece_bytes)
+            ):
                 left -= len(data)
                 yield data
         finally:

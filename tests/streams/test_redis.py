@@ -91,7 +91,7 @@ async def test_what_is_there_so_far_is_read_while_more_comes(
 
         going_on = asyncio.create_task(go_on())
         async with asyncio.timeout(10):
-            while not (found := text_of([p async for p in reader.so_far(KEY, 2)])):
+            while not (found := text_of([p async for p in reader.so_far(KEY, 2)])):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert found == "rst\n"
         assert not going_on.done()

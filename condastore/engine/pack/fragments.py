@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ class NewFragment:
         about = {
             "crc": self._crc,
             "records": records,
-            "listing": asdict(listing),
+            "listing": vars(listing),
             "installed": installed,
         }
         description = json.dumps(about).encode()

@@ -19,6 +19,10 @@ Record = tuple[str, str, str]
 
 _READ_BYTES = 1 << 20
 _END = bytes(2 * tarfile.BLOCKSIZE)
+# What a header of an ordinary file has after its checksum: its kind, no link, and no owner.
+_REST = (b"0" + bytes(100) + b"ustar\x0000" + bytes(64)).ljust(356, b"\0")
+_SUM_OF_THE_REST = sum(_REST) + sum(b" " * 8)
+_PLAIN_BYTES = 8**11
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,16 @@ class Members:
             if error.errno == errno.ELOOP:
                 raise _changed(source) from None
             raise
-        with open(descriptor, "rb", buffering=0) as file:
+        try:
             left = expected.st_size
-            while left and (data := file.read(min(left, _READ_BYTES))):
+            while left and (data := os.read(descriptor, min(left, _READ_BYTES))):
                 self._write(data)
                 left -= len(data)
-            if left or _version(os.fstat(descriptor)) != _version(expected):
-                raise _changed(source)
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        if left or _version(after) != _version(expected):
+            raise _changed(source)
 
 
 def _changed(source: str) -> EngineError:
@@ -135,4 +142,13 @@ def _version(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def _header(info: tarfile.TarInfo) -> bytes:
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    name = info.name.encode("utf-8", "surrogateescape")
+    is_plain = info.type == tarfile.REGTYPE and info.size < _PLAIN_BYTES
+    if not is_plain or len(name) > tarfile.LENGTH_NAME or not name.isascii():
+        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    # The same for nearly all files, in a tenth of the time.
+    mtime = int(info.mtime)
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (info.mode, 0, 0, info.size, mtime)
+    start = name.ljust(tarfile.LENGTH_NAME, b"\0") + numbers
+    checksum = sum(start) + _SUM_OF_THE_REST
+    return b"%b%06o\0 %b" % (start, checksum, _REST)

@@ -1,0 +1,1 @@
+"""Container images: layers made directly from the packages of the store."""

@@ -1,0 +1,81 @@
+"""Makes one layer out of one package, or of the few small ones that share the last."""
+
+import tempfile
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from condastore.engine.image.compilation import compiled, is_module
+from condastore.engine.image.entries import Entry
+from condastore.engine.image.layout import Layout
+from condastore.engine.image.metadata import package_metadata
+from condastore.engine.image.packages import Package, members_of
+from condastore.engine.image.tarball import Blob, write_layer
+
+
+@dataclass(frozen=True)
+class Target:
+    """How layers are written, and where."""
+
+    layout: Layout
+    codec: str
+    level: int
+    directory: Path
+
+
+def make_layer(packages: list[Package], target: Target) -> Blob:
+    """Makes the layer of some packages; of a file that two of them have, that of the later stays.
+
+    It is called in a process of its own, and leaves nothing but the blob.
+    """
+    with tempfile.TemporaryDirectory(prefix=".compile-", dir=target.directory) as scratch:
+        entries: dict[str, Entry] = {}
+        taken: set[str] = set()
+        for number, package in reversed(list(enumerate(packages))):
+            folder = Path(scratch, str(number))
+            folder.mkdir()
+            found, paths = _package_entries(package, target.layout, folder, taken)
+            entries.update(found)
+            taken |= paths
+        return write_layer(entries.values(), target.codec, target.level, target.directory)
+
+
+def restored_entries(
+    package: Package, paths: Collection[str], layout: Layout, scratch: Path
+) -> dict[str, Entry]:
+    """Some files of a package by path, with byte code for whatever is a module."""
+    members = members_of(package, layout)
+    entries = {path: members[path].settled(layout.prefix).entry for path in paths}
+    added = _compiled(entries.values(), layout, scratch)
+    return entries | {entry.path: entry for entry in added}
+
+
+def _package_entries(
+    package: Package, layout: Layout, scratch: Path, taken: Collection[str]
+) -> tuple[dict[str, Entry], set[str]]:
+    """What a package brings, by path, but for what others have, and the paths of its files."""
+    members = {
+        path: member.settled(layout.prefix) for path, member in members_of(package, layout).items()
+    }
+    entries = {
+        path: member.entry
+        for path, member in members.items()
+        if member.entry.kind == "directory" or path not in taken
+    }
+    sources = entries.values() if package.is_noarch_python else ()
+    added = [e for e in _compiled(sources, layout, scratch) if e.path not in members]
+    metadata = package_metadata(package, members.values(), added, layout)
+    files = {path for path, entry in entries.items() if entry.kind != "directory"}
+    return {**entries, **{e.path: e for e in added}, metadata.path: metadata}, files
+
+
+def _compiled(sources: Iterable[Entry], layout: Layout, scratch: Path) -> list[Entry]:
+    python = layout.python
+    if python is None:
+        return []
+    modules = [
+        entry
+        for entry in sources
+        if entry.kind == "file" and is_module(entry.path, python, layout.path(""))
+    ]
+    return compiled(modules, python, scratch)
