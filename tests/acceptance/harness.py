@@ -178,7 +178,7 @@ class Daemon:
 
     def log(self, build_id: int) -> str:
         """Returns a build's log so far."""
-        return self.request("GET", f"/build/{build_id}/logs/").text
+        return self.request("GET", f"/build/{build_id}/logs/", follow_redirects=True).text
 
     def socket(self, build_id: int, offset: int = 0) -> ClientConnection:
         """Opens the websocket of a build's log."""
