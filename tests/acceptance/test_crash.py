@@ -164,7 +164,10 @@ def test_an_answer_is_a_promise(tmp_path: Path, tiny: str) -> None:
 
 
 def test_every_fault_point_has_a_test() -> None:
-    assert sorted(OF_BUILDS + OF_REMOVALS + OF_ARTIFACTS) == POINTS
+    tested_here = OF_BUILDS + OF_REMOVALS + OF_ARTIFACTS
+    # These are in test_images.py and test_registry_storage.py.
+    tested_there = [point for point in POINTS if point.startswith(("image.", "collect."))]
+    assert sorted(tested_here + tested_there) == POINTS
 
 
 @pytest.mark.parametrize("point", OF_ARTIFACTS)
