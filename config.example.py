@@ -41,6 +41,9 @@ c = get_config()
 # Serve images at `/v2/` (docs/registry.md).
 # c.CondaStoreServer.enable_registry = True
 
+# Serve the web interface, at `/ui/` and `/admin/`.
+# c.CondaStoreServer.enable_ui = True
+
 # Seconds after which a connection ends that sends no whole request.
 # c.CondaStoreServer.keep_alive_timeout = 5.0
 
@@ -71,8 +74,8 @@ c = get_config()
 # c.CondaStoreServer.template_vars = {}
 
 # Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve conda-store's web
-# interface at `/ui/`. Default: none is served.
-# c.CondaStoreServer.ui_directory = ...
+# interface at `/ui/`; condastore's own is then at `/admin/` only.
+# c.CondaStoreServer.ui_directory = ''
 
 # Path that all URLs begin with.
 # c.CondaStoreServer.url_prefix = '/'

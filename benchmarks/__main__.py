@@ -17,6 +17,7 @@ BENCHMARKS = (
     "archive",
     "log_latency",
     "api",
+    "ui",
     "downloads",
     "index",
     "connections",

@@ -77,7 +77,7 @@ def measure(scene: Scene) -> Table:
     times: dict[str, list[list[float]]] = {}
     for environments in sizes:
         with _served(scene) as daemon, _constant() as constant:
-            _fill(daemon, environments)
+            fill(daemon, environments)
             _lag(daemon)
             for what, path, most in _pages(environments):
                 taken, other, p99 = _rounds(scene, daemon, constant, path, anew=most != POLL)
@@ -158,7 +158,7 @@ def _pages(environments: int) -> list[tuple[str, str, float]]:
     ]
 
 
-def _fill(daemon: Daemon, environments: int) -> None:
+def fill(daemon: Daemon, environments: int) -> None:
     """Adds environments in 20 namespaces, ten builds each, and twenty packages a build."""
     now = "2026-01-01 00:00:00.000000"
     with closing(sqlite3.connect(daemon.data / "condastore.sqlite", timeout=60)) as connection:

@@ -116,6 +116,8 @@ _FILES = {
     ArtifactType.CONSTRUCTOR_INSTALLER: _File("installer", ".sh", "application/octet-stream"),
 }
 
+_ZST = _File("archive", ".tar.zst", "application/zstd")
+
 
 def storage_key(artifact: ArtifactType, key: str) -> str:
     """Where the artifact of a build with this key is kept (§8.3)."""
@@ -127,20 +129,20 @@ def archive_key(key: str, suffix: str) -> str:
     return f"{_FILES[ArtifactType.CONDA_PACK].folder}/{key}.{suffix}"
 
 
-def media_type(artifact: ArtifactType) -> str:
-    """The content type under which an artifact is served (§4.6)."""
-    return _FILES[artifact].media_type
+def media_type(artifact: ArtifactType, key: str = "") -> str:
+    """The content type under which an artifact, kept under a storage key, is served (§4.6)."""
+    return _ZST.media_type if key.endswith(_ZST.suffix) else _FILES[artifact].media_type
+
+
+def file_suffix(artifact: ArtifactType, key: str) -> str:
+    """The end of the file name under which an artifact is saved."""
+    return _ZST.suffix if key.endswith(_ZST.suffix) else _FILES[artifact].suffix
 
 
 def check_prefix(prefix: str) -> None:
     """Refuses a prefix that would not fit into the placeholder of conda packages (§8.3)."""
     if len(prefix.encode()) > MAX_PREFIX_LENGTH:
         raise BuildError("spec", f"build_path too long: must be <= {MAX_PREFIX_LENGTH} characters")
-
-
-def file_suffix(artifact: ArtifactType) -> str:
-    """How the name of an artifact's file ends."""
-    return _FILES[artifact].suffix
 
 
 def cancel_message(build_id: int) -> str:

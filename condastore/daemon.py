@@ -155,6 +155,10 @@ class CondaStoreServer(Application):
 
     enable_metrics = Bool(True, help="Serve `/metrics` and `/celery`.").tag(config=True)
 
+    enable_ui = Bool(True, help="Serve the web interface, at `/ui/` and `/admin/`.").tag(
+        config=True
+    )
+
     enable_registry = Bool(True, help="Serve images at `/v2/` (docs/registry.md).").tag(config=True)
 
     registry_external_url = Unicode(
@@ -170,7 +174,7 @@ class CondaStoreServer(Application):
 
     ui_directory = Unicode(
         help="""Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve
-        conda-store's web interface at `/ui/`. Default: none is served.""",
+        conda-store's web interface at `/ui/`; condastore's own is then at `/admin/` only.""",
     ).tag(config=True)
 
     additional_routes = List(
@@ -365,6 +369,7 @@ class Daemon:
             read_timeout=app.read_timeout,
             template_vars=app.template_vars,
             additional_routes=app.additional_routes,
+            enable_ui=app.enable_ui,
             ui_directory=Path(app.ui_directory) if app.ui_directory else None,
             registry=self._registry if app.enable_registry else None,
             registry_secret=derived(secret, "registry tokens"),

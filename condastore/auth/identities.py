@@ -54,7 +54,7 @@ class Identities:
             )
             for token, entry in predefined_tokens.items()
         }
-        self._version = role_mappings_version
+        self.role_mappings_version = role_mappings_version
         self._cached: dict[str, tuple[float, Caller]] = {}
         self.anonymous = policy.anonymous(default_namespace)
 
@@ -158,7 +158,7 @@ class Identities:
 
     async def _granted(self, primary_namespace: str) -> Bindings:
         """Returns what the database's role mappings give the users of a namespace."""
-        if self._version == 1:
+        if self.role_mappings_version == 1:
             query = (
                 select(NamespaceRoleMapping.entity, NamespaceRoleMapping.role)
                 .join(Namespace, Namespace.id == NamespaceRoleMapping.namespace_id)

@@ -76,11 +76,15 @@ class Builder:
         self._links = links
         self._metrics = metrics
 
-    async def run(self, run: Run) -> None:
-        """Builds, unless the build has ended already. A failure is recorded, not raised."""
+    async def run(self, run: Run) -> dict[str, Any]:
+        """Builds, unless the build has ended already. A failure is recorded, not raised.
+
+        Returns the phases and how many seconds each took.
+        """
         build_id = _build_id(run.claim)
+        phases: list[dict[str, Any]] = []
         try:
-            await self._build(build_id)
+            await self._build(build_id, phases)
         except asyncio.CancelledError:
             await self._stopped(build_id, run.stop)
             raise
@@ -91,6 +95,7 @@ class Builder:
         except Exception:
             await self._failed(build_id, "internal error; the daemon's log has more")
             raise
+        return {"phases": phases}
 
     async def abandon(self, claim: Claim, why: Stop | str) -> None:
         """Ends a build that won't be run again: cancelled before it ran, or given up."""
@@ -99,12 +104,21 @@ class Builder:
         else:
             await self._failed(_build_id(claim), str(why))
 
-    async def _build(self, build_id: int) -> None:
+    async def _build(self, build_id: int, phases: list[dict[str, Any]]) -> None:
+        """Tells its story; `phases` gets those that are over."""
         plan = await uninterrupted(self._begin(build_id))
         if plan is None:
             return
-        reporter = Reporter(self._logs.open(build_id, plan.log_key), self._metrics.phase_ended)
+        reporter = Reporter(
+            self._logs.open(build_id, plan.log_key), self._metrics.phase_ended, phases
+        )
         reporter.line(f"starting build of conda environment {utcnow()} UTC")
+        try:
+            await self._make(plan, reporter)
+        finally:
+            reporter.end_phase(is_whole=False)
+
+    async def _make(self, plan: Plan, reporter: Reporter) -> None:
         # While the solver works, the child that will install gets ready.
         ready = ("--role", "build", "--memory", str(self._config.max_build_memory))
         async with engine(self._store.scratch, *ready) as child:

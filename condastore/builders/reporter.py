@@ -10,15 +10,21 @@ from condastore.streams import BuildLog
 
 
 class Reporter:
-    """Writes one build's log."""
+    """Writes one build's log, and keeps how long its phases took."""
 
     def __init__(
-        self, log: BuildLog, phase_ended: Callable[[str, float], None] | None = None
+        self,
+        log: BuildLog,
+        phase_ended: Callable[[str, float], None] | None = None,
+        phases: list[dict[str, Any]] | None = None,
     ) -> None:
+        """`phases` gets those that are over, each with its `seconds`."""
         self._log = log
+        self._began = time.monotonic()
         self._phase = ""
-        self._phase_began = time.monotonic()
+        self._phase_began = self._began
         self._phase_ended = phase_ended
+        self._phases = [] if phases is None else phases
 
     def line(self, text: str) -> None:
         """Adds a line of the daemon's own."""
@@ -29,12 +35,19 @@ class Reporter:
         fault(f"phase.{phase}")
         self.end_phase()
         self._phase, self._phase_began = phase, time.monotonic()
-        self._log.happened({"event": "phase", "phase": phase})
+        after_s = round(self._phase_began - self._began, 2)
+        self._log.happened({"event": "phase", "phase": phase, "after_s": after_s})
 
-    def end_phase(self) -> None:
-        """Tells how many seconds the phase took that ends here, if one does."""
-        if self._phase and self._phase_ended is not None:
-            self._phase_ended(self._phase, time.monotonic() - self._phase_began)
+    def end_phase(self, *, is_whole: bool = True) -> None:
+        """Tells how many seconds the phase took that ends here, if one does.
+
+        One that is broken off has its place in the story, but is not measured.
+        """
+        if self._phase:
+            seconds = time.monotonic() - self._phase_began
+            self._phases.append({"phase": self._phase, "seconds": round(seconds, 2)})
+            if self._phase_ended is not None and is_whole:
+                self._phase_ended(self._phase, seconds)
         self._phase = ""
 
     async def event(self, event: Event) -> None:

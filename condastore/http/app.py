@@ -36,6 +36,7 @@ from condastore.http.problems import HANDLERS
 from condastore.http.proxy import ForwardedHeaders
 from condastore.http.registry import Registry
 from condastore.http.security import Cors, CrossSiteGuard, HostGuard, SecurityHeaders
+from condastore.http.ui.site import Site
 from condastore.http.unread import UnreadBodies
 from condastore.http.web_ui import WebUI
 from condastore.http.wire import Wire
@@ -127,8 +128,9 @@ class WebOptions:
     template_vars: dict[str, Any]
     additional_routes: list[tuple[str, str, Callable[[Request], Any]]]
     enable_metrics: bool
+    enable_ui: bool
     ui_directory: Path | None
-    """Of conda-store's web interface, if it is served."""
+    """Of conda-store's web interface, if it is served instead of ours."""
     registry: ContainerRegistry | None
     """How images are served; None if they are not."""
     registry_secret: str
@@ -159,10 +161,13 @@ def create_app(parts: Parts, authentication: Authentication, options: WebOptions
         registry = Registry(parts, options.registry, tokens, options.url_prefix)
         routes += registry.token_routes
         root += registry.routes
-    if options.ui_directory is not None:
-        ui = WebUI(options.ui_directory, options.url_prefix)
-        routes += ui.routes
-        root.append(Route("/", ui.enter))
+    if options.enable_ui:
+        site = Site(options.url_prefix)
+        if options.ui_directory is not None:
+            routes += WebUI(options.ui_directory, options.url_prefix).routes
+        routes += site.routes(has_ui=options.ui_directory is None)
+        if options.url_prefix:
+            root.append(Route("/", site.enter))
     if options.url_prefix:
         routes = [Mount(options.url_prefix, routes=routes)]
     routes += root

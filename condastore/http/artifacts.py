@@ -29,8 +29,8 @@ async def answer(
         status = found.build.status
         raise NotFound(f"build {build_id} has no {artifact.lower()} (its status is {status})")
     saved, name = artifact in _SAVED, found.arn.partition("/")[2]
-    filename = f"{name}-{build_id}{file_suffix(artifact)}" if saved else None
-    wanted = Download(key, media_type(artifact), filename=filename)
+    filename = f"{name}-{build_id}{file_suffix(artifact, key)}" if saved else None
+    wanted = Download(key, media_type(artifact, key), filename=filename)
     response = await respond(call.request, call.parts.storage, wanted)
     if response is None:
         raise NotFound(f"the {artifact.lower()} of build {build_id} is not in the storage")

@@ -108,17 +108,22 @@ def decode_query(kind: type[T], query: QueryParams) -> T:
     return _struct(kind, values, ["query"])
 
 
-async def json_body(request: Request, kind: Any, max_bytes: int) -> Any:
-    """Returns what the JSON object in the body says; an empty body is an empty object.
-
-    Raises `TooLarge` as soon as more than `max_bytes` have come, and `Unprocessable`.
-    """
+async def limited_body(request: Request, max_bytes: int) -> bytes:
+    """Returns a request's body. Raises `TooLarge` as soon as more than `max_bytes` have come."""
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
         if len(data) > max_bytes:
             raise TooLarge(f"the body is larger than {max_bytes} bytes")
-    value = _parsed(bytes(data))
+    return bytes(data)
+
+
+async def json_body(request: Request, kind: Any, max_bytes: int) -> Any:
+    """Returns what the JSON object in the body says; an empty body is an empty object.
+
+    Raises `TooLarge` and `Unprocessable`.
+    """
+    value = _parsed(await limited_body(request, max_bytes))
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         if not isinstance(value, dict):
             raise problem(

@@ -15,6 +15,7 @@ from condastore.errors import CondaStoreError, RegistryError
 from condastore.http.context import header_credentials, parts_of
 from condastore.http.form_data import read_form
 from condastore.http.problems import json_response
+from condastore.oci import is_repository
 from condastore.service.repositories import PULL, Repository, actions, parse_name
 
 SERVICE = "condastore"
@@ -67,7 +68,8 @@ class RegistryAuth:
     def challenge(self, request: Request, error: RegistryError, repository: str | None) -> str:
         """Returns what tells a client where it gets a token, and for what."""
         parameters = {"realm": self._realm(request), "service": SERVICE}
-        if repository is not None:
+        # What is no name of a repository may be anything, also what no header can carry.
+        if repository is not None and is_repository(repository):
             parameters["scope"] = f"repository:{repository}:{PULL}"
         if "authorization" in request.headers:
             denied = error.code == "DENIED"

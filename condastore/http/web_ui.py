@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.datastructures import URL
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -32,15 +32,10 @@ class WebUI:
     def routes(self) -> list[BaseRoute]:
         """The routes below the URL prefix."""
         return [
-            Route("/", self.enter),
             Route("/ui", self.show),
             Route("/ui/{path:path}", self.show),
             Mount("/static/conda-store-ui", StaticFiles(directory=self._directory)),
         ]
-
-    async def enter(self, request: Request) -> Response:
-        """From the root to the interface."""
-        return RedirectResponse(f"{self._base(request)}/ui/")
 
     async def show(self, request: Request) -> Response:
         """The page, whatever path the interface itself has below `ui`."""

@@ -10,7 +10,14 @@ from condastore.build_rows import arn, find_build, log_key
 from condastore.builds import FINAL
 from condastore.errors import NotFound
 from condastore.service.parts import Parts
-from condastore.streams import Ended, Position, read_file, search_start, whole_characters
+from condastore.streams import (
+    Ended,
+    Position,
+    Text,
+    read_file,
+    search_start,
+    whole_characters,
+)
 from condastore.tables import Build
 
 Positions = AsyncIterator[Position]
@@ -104,3 +111,26 @@ async def _positions(pieces: AsyncIterator[bytes], build: Build, offset: int) ->
 async def _nothing() -> AsyncIterator[bytes]:
     for piece in list[bytes]():
         yield piece
+
+
+async def tail(parts: Parts, caller: Caller, build_id: int, most: int) -> tuple[int, str]:
+    """Returns the size of a build's log so far, in bytes, and its last whole lines.
+
+    Raises `NotFound` if the build has ended without a log.
+    """
+    build = await _find(parts, build_id)
+    caller.require("environment::read", arn(build))
+    key = log_key(build)
+    path = parts.logs.file(key)
+    size = path.stat().st_size if path else await parts.storage.size(key)
+    if size is None:
+        return 0, ""
+    start = max(size - most, 0)
+    text = "".join(
+        [
+            position.data.decode("utf-8", "replace")
+            async for position in await _stored(parts, build, start)
+            if isinstance(position, Text)
+        ]
+    )
+    return size, text.partition("\n")[2] if start else text

@@ -9,7 +9,7 @@ from condastore.access import Caller
 from condastore.indexer import SETTINGS as SETTINGS_OF_INDEX
 from condastore.service.parts import Parts
 from condastore.setting_rows import load_settings, setting_prefix
-from condastore.settings import Level, Settings, validate_update
+from condastore.settings import GLOBAL_KEYS, Level, Settings, validate_update
 from condastore.tables import KeyValueStore
 
 
@@ -20,6 +20,27 @@ async def get_settings(
     caller.require("setting::read", _arn(namespace, environment))
     async with parts.database.read() as session:
         return await load_settings(session, parts.defaults, namespace, environment)
+
+
+async def setting_levels(
+    parts: Parts, caller: Caller, namespace: str | None = None, environment: str | None = None
+) -> dict[str, Level]:
+    """Returns the level that each setting in force comes from; the configuration's are left out."""
+    caller.require("setting::read", _arn(namespace, environment))
+    places = {setting_prefix(): Level.GLOBAL}
+    if namespace is not None:
+        places[setting_prefix(namespace)] = Level.NAMESPACE
+    if environment is not None:
+        places[setting_prefix(namespace, environment)] = Level.ENVIRONMENT
+    query = select(KeyValueStore.prefix, KeyValueStore.key).where(KeyValueStore.prefix.in_(places))
+    async with parts.database.read() as session:
+        rows = (await session.execute(query)).tuples().all()
+    order = list(places)
+    found: dict[str, Level] = {}
+    for prefix, key in sorted(rows, key=lambda row: order.index(row[0])):
+        if places[prefix] is Level.GLOBAL or key not in GLOBAL_KEYS:
+            found[key] = places[prefix]
+    return found
 
 
 async def settings_in_force(parts: Parts) -> Settings:

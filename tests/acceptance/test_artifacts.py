@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests.acceptance.harness import (
     BUILD_ARTIFACTS,
@@ -177,7 +178,8 @@ def test_the_making_of_an_archive_can_be_stopped(tmp_path: Path, channel: str) -
 
 def test_a_full_disk_leaves_no_half_of_an_archive(tmp_path: Path, tiny: str) -> None:
     fault = {"CONDASTORE_FAULT": "artifact.made:1:raise:ENOSPC"}
-    with running(tmp_path / "data", "--CondaStoreWorker.max_attempts=1", **fault) as daemon:
+    options = ["--CondaStoreWorker.max_attempts=1", "--CondaStore.archive_format=tar.zst"]
+    with running(tmp_path / "data", *options, **fault) as daemon:
         build_id = daemon.submit({"name": "x", "channels": [tiny], "dependencies": ["harmless"]})
         daemon.completed(build_id)
         daemon.request("POST", ARTIFACTS.format(build_id, "CONDA_PACK"))
@@ -189,3 +191,11 @@ def test_a_full_disk_leaves_no_half_of_an_archive(tmp_path: Path, tiny: str) -> 
         assert_becomes_clean(daemon)
         daemon.request("POST", ARTIFACTS.format(build_id, "CONDA_PACK"))
         daemon.made(build_id, "CONDA_PACK")
+        archive = daemon.request("GET", f"/build/{build_id}/archive/")
+        assert archive.headers["content-type"] == "application/zstd"
+        assert f"x-{build_id}.tar.zst" in archive.headers["content-disposition"]
+        with (
+            zstandard.ZstdDecompressor().stream_reader(archive.content) as plain,
+            tarfile.open(fileobj=plain, mode="r|") as tar,
+        ):
+            assert "share/harmless" in tar.getnames()

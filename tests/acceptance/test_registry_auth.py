@@ -162,6 +162,21 @@ def test_20_odd_credentials(scene: Scene, header: str) -> None:
     assert scene.client.get(scene.endpoint, headers=headers).status_code == 401
 
 
+@pytest.mark.parametrize("name", ['a",x="y', "%00", "a%0dSet-Cookie:%20x=y", "%C3%A9", "A/b"])
+def test_20_a_challenge_says_nothing_that_was_made_up(scene: Scene, name: str) -> None:
+    answer = scene.client.get(
+        f"{scene.root}/v2/{name}/manifests/latest", headers={"Authorization": "Bearer x"}
+    )
+    assert_refused(answer, 401, "UNAUTHORIZED")
+    assert "set-cookie" not in answer.headers
+    challenge = parse_challenge(answer.headers["www-authenticate"])
+    assert challenge == {
+        "realm": scene.endpoint,
+        "service": "condastore",
+        "error": "invalid_token",
+    }
+
+
 def test_20_tokens_that_are_no_good(scene: Scene) -> None:
     good = scene.token(scene.daemon.token, PULL_A).json()["token"]
     claims = jwt.decode(good, options={"verify_signature": False})

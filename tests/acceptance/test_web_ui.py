@@ -8,21 +8,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from tests.acceptance.browser import chromium
 from tests.acceptance.harness import Daemon, eventually, running
 from tests.conftest import CACHE
 
 PREFIX = "/conda-store"
 PACKAGE = "@conda-store/conda-store-ui@2024.11.1"
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +61,10 @@ def daemon(
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         found = browser.new_page(viewport={"width": 1300, "height": 1000})
         found.set_default_timeout(20_000)
         yield found
-        browser.close()
 
 
 def test_the_pages_of_the_interface(daemon: Daemon) -> None:
@@ -92,6 +81,8 @@ def test_the_pages_of_the_interface(daemon: Daemon) -> None:
         assert answer.status_code == 200
         assert f'"REACT_APP_API_URL": "{daemon.url}"' in answer.text
     assert get(f"{PREFIX}/ui/not-found").status_code == 404
+    # Ours stay beside it.
+    assert "Environments" in get(f"{PREFIX}/admin/").text
     script = get(f"{PREFIX}/static/conda-store-ui/main.js")
     assert script.status_code == 200
     assert "javascript" in script.headers["content-type"]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,12 +46,13 @@ async def test_progress_says_how_long_it_will_take(
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     reporter = Reporter(log)
+    now[0] += 1.5
     await reporter.event({"t": "phase", "phase": "fetch"})
     now[0] += 2
     event = {"phase": "fetch", "done": 1, "total": 10, "bytes": 25, "bytes_total": 100}
     await reporter.event({"t": "progress", **event})
     phase, progress = await ended(log)
-    assert phase == {"event": "phase", "phase": "fetch"}
+    assert phase == {"event": "phase", "phase": "fetch", "after_s": 1.5}
     assert progress == {"event": "progress", **event, "eta_s": 6.0}
 
 
@@ -81,3 +83,18 @@ async def test_what_the_daemon_says_is_in_a_full_log_too(log: BuildLog) -> None:
     reporter.line("build failed: too much to say")
     await ended(log)
     assert log.path.read_text().endswith("left out]\nbuild failed: too much to say\n")
+
+
+async def test_phases_are_kept_with_their_times(
+    log: BuildLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, measured = [100.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    phases: list[dict[str, Any]] = []
+    reporter = Reporter(log, lambda phase, seconds: measured.append((phase, seconds)), phases)
+    for phase in ("solve", "fetch"):
+        reporter.phase(phase)
+        now[0] += 2.5
+    reporter.end_phase(is_whole=False)
+    assert phases == [{"phase": "solve", "seconds": 2.5}, {"phase": "fetch", "seconds": 2.5}]
+    assert measured == [("solve", 2.5)]

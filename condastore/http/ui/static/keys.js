@@ -1,0 +1,38 @@
+// Keyboard: `/` to search, `n` for a new environment, `e` to edit, `?` for help.
+
+import { $, make } from "./dom.js";
+
+const KEYS = [["/", "Search"], ["n", "New environment"], ["e", "Edit this environment"], ["g h", "All environments"], ["?", "This help"], ["Esc", "Leave a field or a dialog"]];
+
+function help() {
+  const rows = KEYS.flatMap(([key, text]) => [
+    make("dt", {}, ...key.split(" ").flatMap((part, index) => [index ? " " : null, make("kbd", {}, part)])),
+    make("dd", {}, text),
+  ]);
+  const dialog = make("dialog", { "aria-labelledby": "help-title" },
+    make("h2", { id: "help-title" }, "Keyboard"),
+    make("dl", {}, ...rows),
+    make("form", { method: "dialog" }, make("button", { class: "button", autofocus: true }, "Close")));
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+export function keys() {
+  const button = $("[data-help]");
+  button.hidden = false;
+  button.addEventListener("click", help);
+  let before = "";
+  document.addEventListener("keydown", (event) => {
+    const inField = event.target.closest("input:not([type=radio]):not([type=checkbox]), textarea, select, [contenteditable]");
+    if (event.key === "Escape" && inField) inField.blur();
+    if (inField || event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
+    const target = $(`[data-key="${CSS.escape(event.key)}"]`);
+    if (event.key === "?") help();
+    else if (before === "g" && event.key === "h") location.href = `${document.body.dataset.base}/`;
+    else if (target?.matches("input")) target.focus();
+    else if (target) target.click();
+    before = event.key;
+    if (target || event.key === "?") event.preventDefault();
+  });
+}
