@@ -151,6 +151,9 @@ c = get_config()
 # for `condastore`, such as `~/.local/share/condastore`.
 # c.CondaStore.data_directory = ...
 
+# Connections to PostgreSQL that this daemon opens at most.
+# c.CondaStore.database_connections = 10
+
 # SQLAlchemy URL of the database. Default: `sqlite:///{data_directory}/condastore.sqlite`.
 # c.CondaStore.database_url = ...
 
@@ -176,6 +179,9 @@ c = get_config()
 
 # Seconds that a hook may take.
 # c.CondaStore.hook_timeout = 30.0
+
+# Bytes of one build's log that Redis holds at most.
+# c.CondaStore.log_stream_bytes = 4194304
 
 # Bytes of address space that a build's child process may use.
 # c.CondaStore.max_build_memory = 17179869184
@@ -224,6 +230,10 @@ c = get_config()
 
 # PyPI project names that every specification must contain.
 # c.CondaStore.pypi_required_packages = []
+
+# URL of a Redis through which daemons on one PostgreSQL show each other's live logs, such as
+# `redis://:PASSWORD@host:6379/0`. Default: such logs come when their builds end.
+# c.CondaStore.redis_url = ...
 
 # Seconds for which a solver trusts the channel data that it holds.
 # c.CondaStore.repodata_ttl = 120
@@ -445,6 +455,49 @@ c = get_config()
 
 # Directory of the artifacts. Default: `{CondaStore.data_directory}/storage`.
 # c.LocalStorage.storage_path = ...
+
+#-------------------------------------------------------------------------------------------------
+# S3Storage: Keeps artifacts in a bucket of S3; while it is away, what is new waits on the disk.
+
+# Access key. Default: what the environment says, such as `AWS_ACCESS_KEY_ID`,
+# `~/.aws/credentials` or the role of the machine.
+# c.S3Storage.access_key = ...
+
+# Bucket of the artifacts; it must exist.
+# c.S3Storage.bucket_name = 'conda-store'
+
+# Provider of credentials instead of `access_key`: a class whose objects have a method
+# `retrieve()` that returns an object with `access_key`, `secret_key` and `session_token`, such as
+# the providers of the package minio.
+# c.S3Storage.credentials = None
+
+# Positional arguments of `credentials`.
+# c.S3Storage.credentials_args = []
+
+# Named arguments of `credentials`.
+# c.S3Storage.credentials_kwargs = {}
+
+# Host, or host:port, where clients find S3: downloads are sent there, with a URL that is signed
+# for a while. Default: downloads go through the daemon.
+# c.S3Storage.external_endpoint = ...
+
+# Clients speak TLS with `external_endpoint`.
+# c.S3Storage.external_secure = True
+
+# Host, or host:port, where the daemon finds S3. Default: Amazon's own for the region.
+# c.S3Storage.internal_endpoint = ...
+
+# Speak TLS with `internal_endpoint`.
+# c.S3Storage.internal_secure = True
+
+# Region of the bucket.
+# c.S3Storage.region = 'us-east-1'
+
+# Secret that belongs to `access_key`. Default: likewise.
+# c.S3Storage.secret_key = ...
+
+# Seconds for which the URL of a download is good.
+# c.S3Storage.url_lifetime = 900
 
 #-------------------------------------------------------------------------------------------------
 # PAMAuthentication: Signing in as a user of the workstation; the primary namespace is the user's

@@ -21,6 +21,7 @@ BENCHMARKS = (
     "downloads",
     "index",
     "connections",
+    "storage",
 )
 
 

@@ -1,8 +1,9 @@
-"""The command line: `condastore serve`, `condastore config`, `condastore token`."""
+"""The command line: `condastore serve`, `config`, `token`, `db` and `storage`."""
 
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from traitlets import TraitError
 from traitlets.config import Configurable
@@ -13,6 +14,9 @@ from condastore.configuration import AuthenticationBackend, CondaStore
 from condastore.configuration_file import configuration_file
 from condastore.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from condastore.daemon import CondaStoreServer
+
 HELP = """\
 condastore builds, versions and serves conda environments.
 
@@ -22,6 +26,12 @@ condastore builds, versions and serves conda environments.
       Print a complete configuration file, with every setting commented out.
   condastore token [--config=FILE] [--data=DIR]
       Print the admin token, which requests that change something must carry.
+  condastore db upgrade|check [--config=FILE]
+      Bring the database's schema up to date, or say whether it is and whether its rows are sound.
+  condastore db copy URL [--config=FILE]
+      Copy everything to another, empty database, such as from SQLite to PostgreSQL.
+  condastore storage copy FROM TO [--config=FILE]
+      Copy all artifacts, such as from LocalStorage to S3Storage; what is there already stays.
   condastore --version
 """
 
@@ -47,10 +57,12 @@ def configurable_classes() -> list[type[Configurable]]:
     """Returns all classes that have settings, those as well that a daemon imports if it must."""
     from condastore.auth import oauth, pam
     from condastore.daemon import CondaStoreServer
+    from condastore.storage.s3 import S3Storage
 
     return [
         CondaStoreServer,
         *CondaStoreServer.classes,
+        S3Storage,
         pam.PAMAuthentication,
         oauth.GenericOAuthAuthentication,
         oauth.GithubOAuthAuthentication,
@@ -70,10 +82,35 @@ def token(arguments: Sequence[str]) -> int:
     return 0
 
 
+def db(arguments: Sequence[str]) -> int:
+    """Maintains the database."""
+    from condastore.maintenance import database_command
+
+    return database_command(*_configured(arguments))
+
+
+def storage(arguments: Sequence[str]) -> int:
+    """Maintains the storage."""
+    from condastore.maintenance import storage_command
+
+    return storage_command(*_configured(arguments))
+
+
+def _configured(arguments: Sequence[str]) -> "tuple[CondaStoreServer, list[str]]":
+    """Returns the configuration that the options describe, and the words beside them."""
+    from condastore.daemon import CondaStoreServer
+
+    app = CondaStoreServer.instance()
+    app.initialize([argument for argument in arguments if argument.startswith("-")])
+    return app, [argument for argument in arguments if not argument.startswith("-")]
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "serve": serve,
     "config": config,
     "token": token,
+    "db": db,
+    "storage": storage,
 }
 
 

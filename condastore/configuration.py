@@ -80,6 +80,21 @@ class CondaStore(LoggingConfigurable):
         help="SQLAlchemy URL of the database. Default: `sqlite:///{data_directory}/condastore.sqlite`.",
     ).tag(config=True)
 
+    redis_url = Unicode(
+        None,
+        allow_none=True,
+        help="""URL of a Redis through which daemons on one PostgreSQL show each other's live logs,
+        such as `redis://:PASSWORD@host:6379/0`. Default: such logs come when their builds end.""",
+    ).tag(config=True)
+
+    log_stream_bytes = Integer(
+        4 * MIB, min=64 * 1024, help="Bytes of one build's log that Redis holds at most."
+    ).tag(config=True)
+
+    database_connections = Integer(
+        10, min=3, help="Connections to PostgreSQL that this daemon opens at most."
+    ).tag(config=True)
+
     upgrade_db = Bool(True, help="Bring the database's schema up to date at start.").tag(
         config=True
     )

@@ -11,7 +11,7 @@ import uuid
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import traitlets
 from hypercorn.asyncio import serve
@@ -59,16 +59,23 @@ from condastore.indexer import Indexer
 from condastore.locks import DirectoryLock
 from condastore.metrics import Metrics
 from condastore.package_index import PackageIndex
-from condastore.pool import Pool, Work
+from condastore.pool import POLL_S, Pool, Work
 from condastore.prefixes import Store
-from condastore.recovery import recover
+from condastore.recovery import recover, take_over_for_ever
 from condastore.service.parts import Parts
 from condastore.setting_rows import configured
 from condastore.storage import LocalStorage, Storage
+from condastore.storage.outbox import Outbox
 from condastore.streams import LogHub
 from condastore.tasks import TaskQueue
+from condastore.wakeups import Wakeups
+
+if TYPE_CHECKING:
+    from condastore.streams.redis import RedisLogs
 
 HTTP_GRACE_S = 3.0
+# Other daemons may queue what this one does not hear of.
+SHARED_POLL_S = 5.0
 LOGINS: list[type[Configurable]] = [Authentication, TokenAuthentication, DummyAuthentication]
 
 
@@ -247,10 +254,14 @@ class Daemon:
         Raises `ConfigurationError` before anything is served.
         """
         async with AsyncExitStack() as stack:
-            self._lock(stack)
+            database = Database(
+                self._config.database_url,
+                upgrade=self._config.upgrade_db,
+                connections=self._config.database_connections,
+            )
+            await self._lock(stack, shared=not database.is_sqlite)
             listener = self._listen()
             stack.callback(listener.close)
-            database = Database(self._config.database_url, upgrade=self._config.upgrade_db)
             stack.push_async_callback(database.close)
             await database.open()
             self._handle_signals()
@@ -259,7 +270,12 @@ class Daemon:
             authentication = self._authentication(token)
             parts = self._parts(database, self._identities(database, secret, token), stack)
             await parts.storage.open()
-            await recover(database, parts.pool, self._store, parts.logs)
+            stack.push_async_callback(parts.storage.close)
+            await recover(
+                database, parts.pool, self._store, parts.storage, parts.logs, alone=self._alone
+            )
+            if not database.is_sqlite:
+                self._store_lock.share()
             self._announce(listener, token)
             web = create_app(parts, authentication, self._web_options(secret))
             # All this stays. A collection that looked at it would hold everything up for 70 ms.
@@ -269,7 +285,13 @@ class Daemon:
     def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
         defaults = configured(self._config)
         storage = self._storage()
-        logs = LogHub(self._data / "logs", storage, self._config.max_log_bytes)
+        redis = self._redis(stack)
+        logs = LogHub(
+            self._data / "logs",
+            storage,
+            self._config.max_log_bytes,
+            redis.publish if redis is not None else None,
+        )
         stack.callback(logs.close)
         solvers = SolverPool(self._store.scratch, self._worker)
         stack.push_async_callback(solvers.close)
@@ -294,6 +316,7 @@ class Daemon:
                 "artifacts": self._worker.artifact_concurrency,
                 "housekeeping": 1,
             },
+            poll_s=POLL_S if database.is_sqlite else SHARED_POLL_S,
         )
         solves = Solves(self._config, database, self._store, solvers)
         index = PackageIndex(self._data / "index" / "packages.sqlite")
@@ -316,6 +339,7 @@ class Daemon:
             hooks,
             index,
             indexer,
+            redis,
         )
 
     def _hooks(self) -> Hooks:
@@ -390,18 +414,22 @@ class Daemon:
                 ),
                 name="http",
             )
-            lag = group.create_task(parts.metrics.watch_loop(), name="event loop lag")
-            watching = group.create_task(self._watch(parts), name="watch paths")
-            indexing = group.create_task(parts.indexer.run(), name="package index")
-            collecting = group.create_task(
-                collect_regularly(parts.database, parts.pool, self._registry.collect_every),
-                name="collect blobs regularly",
-            )
+            beside = [
+                group.create_task(parts.metrics.watch_loop(), name="event loop lag"),
+                group.create_task(self._watch(parts), name="watch paths"),
+                group.create_task(parts.indexer.run(), name="package index"),
+                group.create_task(
+                    collect_regularly(parts.database, parts.pool, self._registry.collect_every),
+                    name="collect blobs regularly",
+                ),
+                group.create_task(parts.storage.run(), name="storage"),
+                group.create_task(self._hear(parts), name="wake-ups"),
+                *([group.create_task(parts.redis.run(), name="redis")] if parts.redis else []),
+                group.create_task(take_over_for_ever(parts.database, parts.pool), name="takeover"),
+            ]
             await self._stopping.wait()
-            lag.cancel()
-            indexing.cancel()
-            watching.cancel()
-            collecting.cancel()
+            for task in beside:
+                task.cancel()
             logging.getLogger(__name__).info(
                 "stopping; %d running builds have %g s to finish",
                 parts.pool.running,
@@ -417,15 +445,25 @@ class Daemon:
 
             await Watcher(parts, [Path(path) for path in self._worker.watch_paths]).run()
 
+    async def _hear(self, parts: Parts) -> None:
+        await Wakeups(parts.database, parts.pool.wake, parts.pool.look_for_canceled).run()
+
     async def _run_pool(self, pool: Pool) -> None:
         await sweep_packages(self._store)
         await pool.run()
 
-    def _lock(self, stack: AsyncExitStack) -> None:
-        for path in sorted({self._data / "daemon.lock", self._store.root / ".daemon.lock"}):
-            lock = DirectoryLock(path)
-            lock.acquire()
-            stack.callback(lock.release)
+    async def _lock(self, stack: AsyncExitStack, *, shared: bool) -> None:
+        """Keeps other daemons out; on PostgreSQL several may share a store."""
+        lock = DirectoryLock(self._data / "daemon.lock")
+        lock.acquire()
+        stack.callback(lock.release)
+        self._store_lock = DirectoryLock(self._store.root / ".daemon.lock")
+        stack.callback(self._store_lock.release)
+        if shared:
+            self._alone = await asyncio.to_thread(self._store_lock.acquire_shared)
+        else:
+            self._store_lock.acquire()
+            self._alone = True
         self._store.make()
         (self._data / "logs").mkdir(exist_ok=True)
 
@@ -460,7 +498,16 @@ class Daemon:
         storage: Storage = self._config.storage_class(parent=self._app)
         if isinstance(storage, LocalStorage) and not storage.storage_path:
             storage.storage_path = str(self._data / "storage")
-        return storage
+        return Outbox(storage, self._data / "unstored") if storage.is_remote else storage
+
+    def _redis(self, stack: AsyncExitStack) -> "RedisLogs | None":
+        if not self._config.redis_url:
+            return None
+        from condastore.streams.redis import RedisLogs
+
+        redis = RedisLogs(self._config.redis_url, self._config.log_stream_bytes)
+        stack.push_async_callback(redis.close)
+        return redis
 
     def _secret(self) -> str:
         backend = AuthenticationBackend(parent=self._app)

@@ -5,29 +5,51 @@ beside it (WAL). On PostgreSQL both are ordinary sessions.
 """
 
 import asyncio
+import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosqlite
-from sqlalchemy import Column, MetaData, String, Table, event, inspect, make_url, text
+from sqlalchemy import Column, MetaData, String, Table, event, func, inspect, make_url, select, text
 from sqlalchemy.engine import URL, Connection, ExceptionContext
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
-from condastore.errors import ConfigurationError
+from condastore.errors import ConfigurationError, DatabaseUnavailable
+from condastore.files import move_file
 from condastore.migrations import HEAD
 from condastore.tables import Base
 from condastore.views import ConnectionView, SqliteReaders, View
 
+logger = logging.getLogger(__name__)
+
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _READERS = 4
+# On PostgreSQL: for a free connection, a new one, and a statement.
+POOL_S = 10
+CONNECT_S = 10
+COMMAND_S = 60
+# Any number that nobody else locks by: "cond" in ASCII.
+_MIGRATION_LOCK = 0x636F6E64
+INSIST_S = (0.2, 0.5, 1, 2, 4, 8, 15, 30)
+# Classes of PostgreSQL's errors that say nothing of the statement: lost connections, deadlocks and
+# conflicts, a want of resources, an administrator at work.
+_PASSING = ("08", "40", "53", "57")
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -83,12 +105,18 @@ class _SqliteConnection(aiosqlite.Connection):
 class Database:
     """The engine and its two kinds of transaction."""
 
-    def __init__(self, url: str, *, upgrade: bool = True) -> None:
+    def __init__(self, url: str, *, upgrade: bool = True, connections: int = 10) -> None:
+        """`connections` limits how many this process has to PostgreSQL at once."""
         self._url = _async_url(url)
         self._upgrade = upgrade
+        self._connections = connections
         self._write_lock = asyncio.Lock() if self.is_sqlite else None
         self._writer = self._engine(readers=False)
-        self._reader = self._engine(readers=True) if self.is_sqlite else self._writer
+        self._reader = (
+            self._engine(readers=True)
+            if self.is_sqlite
+            else self._writer.execution_options(isolation_level="REPEATABLE READ")
+        )
         self._views = SqliteReaders(self._url.database or "", _READERS) if self.is_sqlite else None
 
     generation = 0
@@ -99,15 +127,27 @@ class Database:
         """Whether this is SQLite, where one daemon owns the database."""
         return self._url.get_backend_name() == "sqlite"
 
+    @property
+    def dsn(self) -> str:
+        """The URL as PostgreSQL's own clients read it; with its password."""
+        return self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+
     async def open(self) -> None:
         """Brings the schema up to date.
 
         Raises `ConfigurationError` if the database can't be reached, or its schema is newer than
         this program, or older and `upgrade_db` is off.
         """
+        failures: tuple[type[Exception], ...] = (
+            SQLAlchemyError,
+            sqlite3.Error,
+            *_connection_failures(),
+        )
         try:
             if self.is_sqlite and self._url.database:
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+            if self.is_sqlite:
+                await self._back_up()
             async with (
                 self._writer.connect() as connection,
                 self._without_foreign_keys(connection),
@@ -118,11 +158,12 @@ class Database:
                 await self._connect_readers()
             if self._views is not None:
                 self._views.start()
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except failures as error:
             cause = getattr(error, "orig", None) or error
             raise ConfigurationError(
                 f"the database at CondaStore.database_url "
-                f"({self._url.render_as_string(hide_password=True)}) can't be opened: {cause}"
+                f"({self._url.render_as_string(hide_password=True)}) can't be opened: "
+                f"{str(cause) or 'it does not answer'}"
             ) from error
 
     async def close(self) -> None:
@@ -134,9 +175,14 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """A session that sees one state of the database and changes nothing."""
-        async with AsyncSession(self._reader, expire_on_commit=False) as session:
-            yield session
+        """A session that sees one state of the database and changes nothing.
+
+        This and the others raise `DatabaseUnavailable`.
+        """
+        with _unavailable():
+            async with AsyncSession(self._reader, expire_on_commit=False) as session:
+                await self._connect_session(session)
+                yield session
 
     async def view(self, work: Callable[[View], T]) -> T:
         """Returns what `work` returns, which sees one state of the database.
@@ -145,31 +191,54 @@ class Database:
         """
         if self._views is not None:
             return await self._views.view(work, self.generation)
-        async with self._reader.connect() as connection:
+        async with self.read() as session:
+            connection = await session.connection()
             return await connection.run_sync(lambda found: work(ConnectionView(found)))
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session that is committed, durably, at the end of the block, or rolled back."""
-        if self._write_lock is None:
-            async with (
-                AsyncSession(self._writer, expire_on_commit=False) as session,
-                session.begin(),
-            ):
-                yield session
-            self.generation += 1
-            return
-        async with (
-            self._write_lock,
-            AsyncSession(self._writer, expire_on_commit=False) as session,
-            session.begin(),
-        ):
+        async with AsyncExitStack() as stack:
+            stack.enter_context(_unavailable())
+            if self._write_lock is not None:
+                await stack.enter_async_context(self._write_lock)
+            session = await stack.enter_async_context(
+                AsyncSession(self._writer, expire_on_commit=False)
+            )
+            await stack.enter_async_context(session.begin())
+            await self._connect_session(session)
             yield session
         self.generation += 1
 
+    async def insist(self, change: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        """Returns what `change` returns, committed; while the database is away it is tried again.
+
+        It may be committed although the answer is lost, and then runs once more. Raises
+        `DatabaseUnavailable` after a while.
+        """
+        for delay in (*INSIST_S, None):
+            try:
+                async with self.write() as session:
+                    return await change(session)
+            except DatabaseUnavailable:
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
+        raise AssertionError("unreachable")
+
+    async def _connect_session(self, session: AsyncSession) -> None:
+        if self.is_sqlite:
+            return
+        try:
+            await session.connection()
+        except _connection_failures() as error:
+            # asyncpg's own failures to connect come as they are.
+            logger.warning("the database can't be reached: %s", error)
+            raise DatabaseUnavailable from error
+
     def _engine(self, *, readers: bool) -> AsyncEngine:
         if not self.is_sqlite:
-            return _postgresql_engine(self._url)
+            return _postgresql_engine(self._url, self._connections)
         engine = create_async_engine(
             self._url,
             async_creator=partial(_connect, self._url.database or ""),
@@ -202,7 +271,49 @@ class Database:
             for _ in range(_READERS):
                 await stack.enter_async_context(self._reader.connect())
 
+    async def schema_version(self) -> str | None:
+        """Returns the schema's revision; None where there is no schema yet."""
+        async with self._writer.connect() as connection:
+            return await connection.run_sync(_schema_version)
+
+    async def check(self) -> list[str]:
+        """Returns what is wrong with the schema and the rows, a sentence each."""
+        version = await self.schema_version() if self._is_made() else None
+        if version is None:
+            return ["there is no schema yet: the daemon makes it when it starts"]
+        if version != HEAD:
+            what = "upgrade it: condastore db upgrade" if version < HEAD else "it is newer"
+            return [f"the schema is {version}, this program needs {HEAD}; {what}"]
+        if not self.is_sqlite:
+            return []
+        async with self._reader.connect() as connection:
+            damage = (await connection.execute(text("PRAGMA integrity_check"))).scalars().all()
+            orphans = (await connection.execute(text("PRAGMA foreign_key_check"))).all()
+        found = [f"the file is damaged: {line}" for line in damage if line != "ok"]
+        return found + [f"{row[0]} row {row[1]} refers to no row of {row[2]}" for row in orphans]
+
+    def _is_made(self) -> bool:
+        """Whether there can be a schema; opening a SQLite file would make it."""
+        return not self.is_sqlite or Path(self._url.database or "").exists()
+
+    async def _back_up(self) -> None:
+        """Copies a SQLite file that will be migrated, beside it and named after its revision."""
+        path = Path(self._url.database or "")
+        if not self._is_made():
+            return
+        version = await self.schema_version()
+        if version is None or version >= HEAD or not self._upgrade:
+            return
+        backup = path.with_name(f"{path.name}.{version}")
+        await asyncio.to_thread(_copy_sqlite, path, backup)
+        logger.info(
+            "the database is brought from %s to %s; before it was %s", version, HEAD, backup
+        )
+
     def _migrate(self, connection: Connection) -> None:
+        if not self.is_sqlite:
+            # Several daemons may start at once; the others find the work done.
+            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         current = _schema_version(connection)
         if current == HEAD:
             return
@@ -220,9 +331,22 @@ class Database:
         upgrade(connection, current)
 
 
+def _copy_sqlite(path: Path, backup: Path) -> None:
+    """Makes a durable copy of what is committed, also of what is still in the journal."""
+    unfinished = backup.with_name(f"{backup.name}.new")
+    unfinished.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as target:
+        source.backup(target)
+    move_file(unfinished, backup)
+
+
 def _create(connection: Connection) -> None:
     """Makes the newest schema at once; a test holds it against that of the revisions."""
-    Base.metadata.create_all(connection)
+    metadata = MetaData()
+    for table in Base.metadata.tables.values():
+        # On PostgreSQL their making changes them: a constraint that comes later is taken out.
+        table.to_metadata(metadata)
+    metadata.create_all(connection)
     version = Table(
         "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True)
     )
@@ -230,9 +354,42 @@ def _create(connection: Connection) -> None:
     connection.execute(version.insert().values(version_num=HEAD))
 
 
-def _postgresql_engine(url: URL) -> AsyncEngine:
+def _connection_failures() -> tuple[type[Exception], ...]:
+    """Returns what asyncpg raises when it can't connect, which SQLAlchemy lets through."""
+    if "asyncpg" not in sys.modules:
+        return (OSError,)
+    import asyncpg
+
+    return (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Says of the database's failures whether they may pass."""
     try:
-        return create_async_engine(url, pool_pre_ping=True)
+        yield
+    except SQLAlchemyTimeout as error:
+        logger.warning("all connections to the database are in use")
+        raise DatabaseUnavailable from error
+    except DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+        if lost or state.startswith(_PASSING):
+            logger.warning("the database can't be used: %s", error.orig)
+            raise DatabaseUnavailable from error
+        raise
+
+
+def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
+    try:
+        return create_async_engine(
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=POOL_S,
+            pool_pre_ping=True,
+            connect_args={"timeout": CONNECT_S, "command_timeout": COMMAND_S},
+        )
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"CondaStore.database_url needs {error.name}: install condastore[postgresql]"
@@ -265,7 +422,12 @@ async def _connect(path: str) -> aiosqlite.Connection:
     connect = partial(sqlite3.connect, path, isolation_level=None, check_same_thread=False)
     connection = _SqliteConnection(connect, iter_chunk_size=64)
     connection._thread.daemon = True
-    await connection
+    try:
+        await connection
+    except BaseException:
+        # Its thread ends by itself, but not before it has told the event loop.
+        await asyncio.to_thread(connection._thread.join)
+        raise
     try:
         for pragma in _SQLITE_PRAGMAS:
             await connection.execute(f"PRAGMA {pragma}")

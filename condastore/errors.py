@@ -10,6 +10,8 @@ CondaStoreError                    500
 ├── TooLarge                       413
 ├── Unprocessable                  422  a path, query or body that can't be parsed
 ├── Unavailable                    503  not now; try again later
+│   ├── DatabaseUnavailable        503  the database
+│   └── StorageUnavailable         503  the storage of artifacts; also an OSError
 ├── RegistryError                       what a registry's client is told; its code has the status
 ├── ConfigurationError                  the daemon can't start like this
 └── BuildError                          a build failed; the text is shown to its user
@@ -94,6 +96,17 @@ class Unavailable(CondaStoreError):
     """The daemon can't do it now."""
 
     status = 503
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database can't be used now; what was to be written was not."""
+
+    def __init__(self, message: str = "the database can't be used now; try again later") -> None:
+        super().__init__(message)
+
+
+class StorageUnavailable(Unavailable, OSError):
+    """The storage can't be used now; whoever stores a file sees it as a disk's failure."""
 
 
 class RegistryError(CondaStoreError):

@@ -1,10 +1,18 @@
-"""One daemon per state directory."""
+"""Who may use a directory: one daemon, or, on one PostgreSQL, several that share a store."""
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from condastore.errors import ConfigurationError
+
+# So long a daemon may prepare a store that others wait for.
+SHARE_S = 60.0
+
+
+class InUse(ConfigurationError):
+    """Another daemon uses the directory."""
 
 
 class DirectoryLock:
@@ -30,7 +38,7 @@ class DirectoryLock:
         except BlockingIOError:
             owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
-            raise ConfigurationError(
+            raise InUse(
                 f"another condastore (process {owner}) uses {self._path.parent}; stop it, or give "
                 "this one its own c.CondaStore.data_directory"
             ) from None
@@ -43,6 +51,37 @@ class DirectoryLock:
             ) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def acquire_shared(self) -> bool:
+        """Returns whether this daemon is alone, and then keeps others out until `share`.
+
+        Otherwise it waits while the other one prepares. Raises `ConfigurationError` like `acquire`.
+        """
+        deadline = time.monotonic() + SHARE_S
+        while True:
+            try:
+                self.acquire()
+                return True
+            except InUse:
+                if self._share_if_free():
+                    return False
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
+    def share(self) -> None:
+        """Lets other daemons share the directory from now on."""
+        fcntl.flock(self._fd, fcntl.LOCK_SH)
+
+    def _share_if_free(self) -> bool:
+        """Whether it could be shared with those who do already."""
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            self.release()
+            return False
+        return True
 
     def release(self) -> None:
         """Lets another daemon in."""

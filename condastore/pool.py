@@ -7,6 +7,7 @@ a deletion never waits for four builds of an hour.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -14,11 +15,11 @@ from typing import Any
 from condastore.database import uninterrupted
 from condastore.errors import CondaStoreError
 from condastore.tables import TaskState
-from condastore.tasks import LEASE_S, Claim, Recovery, TaskQueue
+from condastore.tasks import LEASE_S, Claim, Recovery, Requeued, TaskQueue
 
 logger = logging.getLogger(__name__)
 
-# A wake-up that another process would have to send is not heard; this bounds the wait for it.
+# What wakes the pool is heard at once; should it not be, this bounds the wait.
 POLL_S = 30.0
 RETRY_DELAYS_S = (1.0, 5.0, 30.0)
 # While the database is away, how a task ended is told to it again after these.
@@ -70,9 +71,15 @@ class Pool:
     """Runs tasks until it is drained."""
 
     def __init__(
-        self, queue: TaskQueue, works: Mapping[str, Work], lanes: Mapping[str, int]
+        self,
+        queue: TaskQueue,
+        works: Mapping[str, Work],
+        lanes: Mapping[str, int],
+        *,
+        poll_s: float = POLL_S,
     ) -> None:
         self._queue = queue
+        self._poll_s = poll_s
         self._works = works
         self._lanes = {lane: _Lane(size) for lane, size in lanes.items()}
         for kind, work in works.items():
@@ -80,6 +87,7 @@ class Pool:
         self._running: dict[int, tuple[Run, asyncio.Task[None]]] = {}
         self._draining = False
         self._some_running = asyncio.Event()
+        self._canceled_elsewhere = asyncio.Event()
 
     @property
     def running(self) -> int:
@@ -96,9 +104,9 @@ class Pool:
         """The kinds of tasks that this pool works on."""
         return sorted(self._works)
 
-    async def recover(self) -> Recovery:
-        """Takes over what daemons that are gone left; to be called before the port opens."""
-        recovery = await self._queue.recover()
+    async def recover(self, requeued: Requeued | None = None) -> Recovery:
+        """Takes over what daemons that are gone left; see `TaskQueue.recover`."""
+        recovery = await self._queue.recover(requeued, running=list(self._running))
         for claim in recovery.canceled:
             await self._abandon(claim, Stop.CANCELED)
         for claim in recovery.exhausted:
@@ -119,6 +127,10 @@ class Pool:
         """Says that there may be something to claim."""
         for lane in self._lanes.values():
             lane.woken.set()
+
+    def look_for_canceled(self) -> None:
+        """Says that another daemon may have cancelled a task that runs here."""
+        self._canceled_elsewhere.set()
 
     def stop(self, task_id: int, why: Stop) -> None:
         """Stops a task if it is running here."""
@@ -168,7 +180,7 @@ class Pool:
                     return claim
                 await self._record(self._queue.release, claim.id)
                 break
-            timeout_s = POLL_S if delay is None else min(max(delay, 0.01), POLL_S)
+            timeout_s = self._poll_s if delay is None else min(max(delay, 0.01), self._poll_s)
             try:
                 async with asyncio.timeout(timeout_s):
                     await lane.woken.wait()
@@ -275,6 +287,7 @@ class Pool:
                 self._some_running.clear()
                 continue
             ids = set(self._running)
+            self._canceled_elsewhere.clear()
             try:
                 held, cancel = await self._queue.renew(ids)
             except Exception:
@@ -285,7 +298,9 @@ class Pool:
                     self.stop(task_id, Stop.LEASE_LOST)
                 for task_id in cancel:
                     self.stop(task_id, Stop.CANCELED)
-            await asyncio.sleep(LEASE_S / 3)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEASE_S / 3):
+                    await self._canceled_elsewhere.wait()
 
 
 async def _awaited(change: Awaitable[None]) -> None:

@@ -18,18 +18,49 @@ from condastore.database import Database
 from condastore.errors import BuildError, CondaStoreError
 from condastore.pool import Pool
 from condastore.prefixes import Store
+from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, Task, TaskState
-from condastore.tasks import enqueue, enqueue_once
+from condastore.tasks import Requeued, enqueue, enqueue_once
 
 logger = logging.getLogger(__name__)
 
 
-async def recover(database: Database, pool: Pool, store: Store, logs: LogHub) -> None:
+TAKEOVER_S = 10.0
+
+
+async def recover(
+    database: Database, pool: Pool, store: Store, storage: Storage, logs: LogHub, *, alone: bool
+) -> None:
     """Leaves every build queued or ended, no half-built prefix, every link right, and nothing that
     was deleted.
+
+    Where other daemons work on the same store (not `alone`) what they have under way stays.
     """
-    taken = await pool.recover()
+    await _take_over(pool, None if alone else _requeue)
+    if alone:
+        await _requeue_builds(database, store)
+        await _repair_links(database, store)
+        await asyncio.to_thread(_clear, store)
+    await _store_logs(database, storage, logs)
+    async with database.write() as session:
+        await _resume_removals(session)
+        if any(store.trash.iterdir()):
+            await enqueue_once(session, "tidy")
+
+
+async def take_over_for_ever(database: Database, pool: Pool) -> None:
+    """Takes over the work of other daemons that die, when their leases have ended."""
+    while not database.is_sqlite:
+        await asyncio.sleep(TAKEOVER_S)
+        try:
+            await _take_over(pool, _requeue)
+        except Exception:
+            logger.exception("the tasks of dead daemons can't be looked for")
+
+
+async def _take_over(pool: Pool, requeued: Requeued | None) -> None:
+    taken = await pool.recover(requeued)
     if taken.queued or taken.canceled or taken.exhausted:
         logger.warning(
             "took over from a daemon that died: %d tasks queued again, %d cancelled, %d given up",
@@ -37,22 +68,27 @@ async def recover(database: Database, pool: Pool, store: Store, logs: LogHub) ->
             len(taken.canceled),
             len(taken.exhausted),
         )
-    await _requeue_builds(database, store)
-    await _repair_links(database, store)
-    await asyncio.to_thread(_clear, store)
-    await _store_logs(database, logs)
-    async with database.write() as session:
-        await _resume_removals(session)
-        if any(store.trash.iterdir()):
-            await enqueue_once(session, "tidy")
+        pool.wake()
+
+
+async def _requeue(session: AsyncSession, build_ids: list[int]) -> None:
+    """Shows that builds wait again; whoever claims them throws away what is half done."""
+    for build_id in build_ids:
+        build = await find_build(session, build_id)
+        if build.status == BuildStatus.BUILDING and recorded_prefix(build) is None:
+            move_build(build, BuildStatus.QUEUED)
 
 
 async def _requeue_builds(database: Database, store: Store) -> None:
     """A build that ran goes back to QUEUED, and its prefix to the trash, unless it was done."""
+    running = (
+        select(Task.id)
+        .where(Task.build_id == Build.id, Task.kind == "build", Task.state == TaskState.RUNNING)
+        .exists()
+    )
     async with database.write() as session:
-        ids = (
-            await session.scalars(select(Build.id).where(Build.status == BuildStatus.BUILDING))
-        ).all()
+        left = select(Build.id).where(Build.status == BuildStatus.BUILDING)
+        ids = (await session.scalars(left if database.is_sqlite else left.where(~running))).all()
         for build_id in ids:
             build = await find_build(session, build_id)
             if recorded_prefix(build) is not None:
@@ -139,7 +175,7 @@ def _clear(store: Store) -> None:
             os.rename(entry, store.trash / uuid.uuid4().hex)
 
 
-async def _store_logs(database: Database, logs: LogHub) -> None:
+async def _store_logs(database: Database, storage: Storage, logs: LogHub) -> None:
     """Stores the logs of builds that have ended; those of queued builds wait for them."""
     for name in logs.unstored():
         try:
@@ -150,5 +186,10 @@ async def _store_logs(database: Database, logs: LogHub) -> None:
         except CondaStoreError:
             logger.warning("the log %s belongs to no build", name)
             continue
-        if build.status in FINAL:
+        if build.status not in FINAL:
+            continue
+        if not database.is_sqlite and await storage.size(log_key(build)) is not None:
+            # Another daemon took over the build, and has stored the whole of its own.
+            logs.forget(log_key(build))
+        else:
             await logs.end(build.id, log_key(build), build.status)

@@ -5,7 +5,7 @@ a limited number of times. Namespaces take turns within a priority, so that nobo
 hundred builds makes the others wait for all of them.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -16,8 +16,11 @@ from sqlalchemy.orm import aliased
 
 from condastore.database import Database, epoch
 from condastore.tables import Task, TaskState, utcnow
+from condastore.wakeups import tell_queued
 
 LEASE_S = 30.0
+
+Requeued = Callable[[AsyncSession, list[int]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Claim:
     build_id: int | None
     payload: dict[str, Any]
     attempts: int
+    owner: str | None = None
+    """Who claimed it."""
     cancel_requested: bool = False
     """Somebody cancelled it before it was put back into the queue."""
 
@@ -74,6 +79,21 @@ async def enqueue_once(session: AsyncSession, kind: str) -> None:
         enqueue(session, kind, "")
 
 
+async def holds(session: AsyncSession, claim: Claim) -> bool:
+    """Whether a claim still stands; nobody else gets its task before this transaction ends.
+
+    A lease that has ended may have been taken over. What its old owner finds out then, or still
+    does, must change nothing.
+    """
+    mine = select(Task.id).where(
+        Task.id == claim.id,
+        Task.state == TaskState.RUNNING,
+        Task.lease_owner == claim.owner,
+        Task.attempts == claim.attempts,
+    )
+    return await session.scalar(mine.with_for_update()) is not None
+
+
 class TaskQueue:
     """The queue as one owner sees it."""
 
@@ -88,20 +108,21 @@ class TaskQueue:
             head = await session.scalar(_next(tuple(kinds)))
             if head is None:
                 return None
+            free = select(Task.id).where(Task.id == head, Task.state == TaskState.QUEUED)
             task = await session.scalar(
-                select(Task)
-                .where(Task.id == head, Task.state == TaskState.QUEUED)
-                .with_for_update(skip_locked=True)
+                update(Task)
+                .where(Task.id == free.with_for_update(skip_locked=True).scalar_subquery())
+                .values(
+                    state=TaskState.RUNNING,
+                    attempts=Task.attempts + 1,
+                    lease_owner=self._owner,
+                    lease_until=epoch() + LEASE_S,
+                    claimed_at=epoch(),
+                )
+                .returning(Task)
+                .execution_options(synchronize_session=False)
             )
-            if task is None:
-                return None
-            now = await session.scalar(select(epoch())) or 0.0
-            task.state = TaskState.RUNNING
-            task.attempts += 1
-            task.lease_owner = self._owner
-            task.lease_until = now + LEASE_S
-            task.claimed_at = now
-            return _claim(task)
+            return None if task is None else _claim(task)
 
     async def next_start(self, kinds: Collection[str]) -> float | None:
         """Returns the seconds until a delayed task of these kinds is ready; None without one."""
@@ -153,28 +174,41 @@ class TaskQueue:
             lease_until=None,
         )
 
-    async def recover(self) -> Recovery:
+    async def recover(
+        self,
+        requeued: Requeued | None = None,
+        *,
+        running: Collection[int] = (),
+    ) -> Recovery:
         """Takes over the tasks of owners that are gone.
 
         On SQLite every other owner is gone, because the state directory has one daemon; on
-        PostgreSQL those whose lease has ended.
+        PostgreSQL those whose lease has ended, and this owner itself where it could not record an
+        end: what it is `running` stays. `requeued` is called within the transaction with the
+        builds whose tasks wait again, before anybody can claim these.
         """
-        gone = [Task.state == TaskState.RUNNING, Task.lease_owner != self._owner]
-        if not self._database.is_sqlite:
-            gone.append(Task.lease_until < epoch())
+        gone = [Task.state == TaskState.RUNNING]
+        if self._database.is_sqlite:
+            gone.append(Task.lease_owner != self._owner)
+        else:
+            gone += [Task.lease_until < epoch(), Task.id.not_in(running)]
         recovery = Recovery()
         async with self._database.write() as session:
+            now = await session.scalar(select(epoch())) or 0.0
             query = select(Task).where(*gone).order_by(Task.id).with_for_update(skip_locked=True)
             for task in (await session.scalars(query)).all():
-                self._take_over(task, recovery)
+                self._take_over(task, recovery, now)
+            builds = [claim.build_id for claim in recovery.queued if claim.kind == "build"]
+            if requeued is not None and builds:
+                await requeued(session, [build_id for build_id in builds if build_id is not None])
         return recovery
 
-    def _take_over(self, task: Task, recovery: Recovery) -> None:
+    def _take_over(self, task: Task, recovery: Recovery, now: float) -> None:
         if not task.cancel_requested and task.attempts < self.max_attempts:
             task.state, task.lease_until = TaskState.QUEUED, None
             recovery.queued.append(_claim(task))
             return
-        task.lease_owner = self._owner
+        task.lease_owner, task.lease_until = self._owner, now + LEASE_S
         ended = recovery.canceled if task.cancel_requested else recovery.exhausted
         ended.append(_claim(task))
 
@@ -189,6 +223,8 @@ class TaskQueue:
                 )
                 .values(**values)
             )
+            if values.get("state") is TaskState.QUEUED:
+                await tell_queued(session)
 
 
 def _claim(task: Task) -> Claim:
@@ -199,6 +235,7 @@ def _claim(task: Task) -> Claim:
         task.build_id,
         task.payload,
         task.attempts,
+        task.lease_owner,
         task.cancel_requested,
     )
 

@@ -1,14 +1,15 @@
 """Real packages for all tests, made once a machine."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from condastore.database import Database
 from devtools.localchannel import make_channel
-from tests.databases import URLS, opened
+from devtools.servers import PostgreSQLServer, S3Server, running
+from tests.databases import URLS, fresh, opened, postgresql_server
 
 CACHE = Path(os.environ.get("CONDASTORE_TEST_CACHE") or Path.home() / ".cache" / "condastore-tests")
 
@@ -22,10 +23,29 @@ def small_channel() -> Path:
     return make_channel("small", CACHE / "channels" / "small", CACHE / "wheels")
 
 
-@pytest.fixture(params=list(URLS))
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server for the tests that leave it as it was."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    with running(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQLServer]:
+    """A PostgreSQL server for the tests that leave it running."""
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """An empty database of each kind."""
-    async with opened(URLS[request.param](tmp_path)) as found:
+    if request.param == "sqlite":
+        url = URLS["sqlite"](tmp_path)
+    else:
+        url = await fresh(request.getfixturevalue("postgresql"))
+    async with opened(url) as found:
         yield found
 
 

@@ -1,20 +1,49 @@
-"""The databases that the tests run against; another one is another entry here."""
+"""The databases that the tests run against."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import os
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import asyncpg
+
 from condastore.database import Database
+from devtools.servers import PostgreSQLServer, running
 
 URLS: dict[str, Callable[[Path], str]] = {
     "sqlite": lambda directory: f"sqlite:///{directory / 'condastore.sqlite'}",
 }
 
 
+@contextmanager
+def postgresql_server() -> Iterator[PostgreSQLServer]:
+    """A running PostgreSQL server of its own."""
+    # Pytest's own directories are closed to the user that it runs as.
+    with tempfile.TemporaryDirectory(prefix="condastore-postgresql-") as directory:
+        os.chmod(directory, 0o755)
+        server = PostgreSQLServer(Path(directory) / "server")
+        with running(server):
+            yield server
+
+
+async def fresh(server: PostgreSQLServer) -> str:
+    """Returns the URL of a user who has an empty schema: cheaper than a database of its own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    connection = await asyncpg.connect(server.url())
+    try:
+        await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{server.password}'")
+        await connection.execute(f"CREATE SCHEMA AUTHORIZATION {name}")
+    finally:
+        await connection.close()
+    return server.url(user=name)
+
+
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
+async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
     """A database with the newest schema."""
-    database = Database(url)
+    database = Database(url, connections=connections)
     try:
         await database.open()
         yield database

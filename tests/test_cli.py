@@ -8,6 +8,10 @@ import pytest
 from condastore import __version__
 from condastore.cli import configurable_classes, main
 from condastore.configuration_file import configuration_file
+from condastore.daemon import CondaStoreServer
+from condastore.locks import DirectoryLock
+from condastore.maintenance import DB_HELP
+from condastore.migrations import HEAD
 
 ROOT = Path(__file__).parents[1]
 CLASSES = configurable_classes()
@@ -52,3 +56,32 @@ def test_every_setting_in_the_example_is_valid_when_its_mark_is_removed() -> Non
     settings = [line.removeprefix("# ") for line in lines if line.startswith("# c.")]
     assert len(settings) == sum(len(section.class_own_traits(config=True)) for section in CLASSES)
     ast.parse("\n".join(settings))
+
+
+def test_a_database_is_upgraded_and_checked_and_copied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        CondaStoreServer.clear_instance()
+        status = main([*arguments, f"--data={tmp_path / 'data'}"])
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    assert run("db", "check") == (
+        1,
+        "there is no schema yet: the daemon makes it when it starts\n",
+    )
+    assert run("db", "upgrade") == (0, f"the schema is {HEAD}\n")
+    assert run("db", "check")[0] == 0
+    copy = f"sqlite:///{tmp_path / 'copy.sqlite'}"
+    status, printed = run("db", "copy", copy)
+    assert status == 0 and "namespace: 0 rows" in printed
+    assert run("db", "dance") == (1, f"condastore: {DB_HELP}\n")
+    assert run("storage", "copy", "LocalStorage", "None")[0] == 1
+    assert "there is no storage Nothing" in run("storage", "copy", "LocalStorage", "Nothing")[1]
+    assert "0 artifacts copied" in run("storage", "copy", "LocalStorage", "LocalStorage")[1]
+    lock = DirectoryLock(tmp_path / "data" / "daemon.lock")
+    lock.acquire()
+    assert "another condastore" in run("db", "copy", copy)[1]
+    lock.release()
+    CondaStoreServer.clear_instance()

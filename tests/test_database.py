@@ -3,18 +3,20 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, delete, func, select, text, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.database import Database, epoch, uninterrupted
-from condastore.errors import ConfigurationError
+from condastore.errors import ConfigurationError, DatabaseUnavailable
 from condastore.migrations import HEAD
 from condastore.migrations.upgrade import configuration, upgrade
 from condastore.tables import (
@@ -25,7 +27,8 @@ from condastore.tables import (
     KeyValueStore,
     Namespace,
 )
-from tests.databases import URLS, opened
+from devtools.servers import PostgreSQLServer
+from tests.databases import URLS, fresh, opened, postgresql_server
 from tests.rows import add_build
 
 
@@ -90,8 +93,6 @@ async def test_writers_that_read_first_lose_nothing(database: Database) -> None:
 
 
 async def test_a_reader_sees_one_state_and_does_not_hold_up_the_writer(database: Database) -> None:
-    if not database.is_sqlite:
-        pytest.skip("PostgreSQL reads what was committed last")
     async with database.read() as session:
         assert await session.scalar(select(func.count()).select_from(Namespace)) == 0
         await add_pair(database, "x")
@@ -327,6 +328,7 @@ async def test_a_schema_that_is_not_ours_is_refused(
     [
         ("nonsense", "is not a database URL"),
         ("mysql://user:secret@host/name", "names 'mysql'; condastore works with sqlite and"),
+        ("postgresql://me:secret@127.0.0.1:1/x", "database_url .*me:.*@127.0.0.1:1/x.* can't be"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
         ("sqlite:////proc/nothing/x.sqlite", "/proc/nothing/x.sqlite.* can't be opened"),
@@ -339,3 +341,85 @@ async def test_a_database_that_can_not_be_used_says_why(url: str, message: str) 
         async with opened(url):
             pass
     assert "secret" not in str(caught.value)
+
+
+async def test_a_wrong_password_is_one_sentence_without_it(postgresql: PostgreSQLServer) -> None:
+    url = (await fresh(postgresql)).replace(postgresql.password, "not-the-secret")
+    with pytest.raises(ConfigurationError, match="password authentication failed") as caught:
+        async with opened(url):
+            pass
+    assert "CondaStore.database_url" in str(caught.value)
+    assert "not-the-secret" not in str(caught.value)
+
+
+# PostgreSQL that goes away
+
+
+@pytest.fixture
+def server() -> Iterator[PostgreSQLServer]:
+    """A server to be stopped."""
+    with postgresql_server() as found:
+        yield found
+
+
+async def test_a_restart_of_the_server_is_survived(server: PostgreSQLServer) -> None:
+    async with opened(server.url()) as database:
+        await add_pair(database, "before")
+        server.kill()
+        for transaction in (database.read, database.write):
+            with pytest.raises(DatabaseUnavailable, match="try again later"):
+                async with transaction() as session:
+                    await session.scalar(select(1))
+        with pytest.raises(DatabaseUnavailable):
+            await database.view(lambda view: None)
+        server.start()
+        await add_pair(database, "after")
+        assert await names(database) == ["after-a", "after-b", "before-a", "before-b"]
+
+
+async def test_what_must_be_written_waits_for_the_server(server: PostgreSQLServer) -> None:
+    async with opened(server.url()) as database:
+        server.stop()
+        attempts = []
+
+        async def change(session: AsyncSession) -> str:
+            attempts.append(session)
+            session.add(Namespace(name="x"))
+            return "done"
+
+        insisting = asyncio.create_task(database.insist(change))
+        await asyncio.sleep(0.3)
+        assert not insisting.done()
+        server.start()
+        assert await insisting == "done"
+        assert await names(database) == ["x"]
+
+
+async def test_a_connection_that_is_cut_within_a_transaction_is_told_as_such(
+    postgresql: PostgreSQLServer,
+) -> None:
+    async with opened(await fresh(postgresql)) as database:
+        with pytest.raises(DatabaseUnavailable):
+            async with database.write() as session:
+                session.add(Namespace(name="x"))
+                await session.flush()
+                mine = await session.scalar(text("SELECT pg_backend_pid()"))
+                connection = await asyncpg.connect(postgresql.url())
+                await connection.execute(f"SELECT pg_terminate_backend({mine})")
+                await connection.close()
+                await session.scalar(select(1))
+        assert await names(database) == []
+
+
+async def test_no_more_connections_are_opened_than_the_limit(
+    postgresql: PostgreSQLServer,
+) -> None:
+    url = await fresh(postgresql)
+    async with opened(url, connections=3) as database:
+        async with asyncio.TaskGroup() as group:
+            for number in range(20):
+                group.create_task(add_pair(database, str(number)))
+        count = text("SELECT count(*) FROM pg_stat_activity WHERE usename = current_user")
+        async with database.read() as session:
+            found = await session.scalar(count)
+        assert found is not None and found <= 3

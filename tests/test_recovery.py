@@ -41,7 +41,7 @@ class Scene:
 
         queue = TaskQueue(self.database, owner)
         pool = Pool(queue, {"build": Work(run, abandon, "builds")}, {"builds": 1})
-        await recover(self.database, pool, self.store, self.logs)
+        await recover(self.database, pool, self.store, self.storage, self.logs, alone=True)
 
     async def build(self, build_id: int) -> Build:
         async with self.database.read() as session:

@@ -10,7 +10,7 @@ import logging
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.artifact_rows import queue_artifacts
 from condastore.build_rows import (
@@ -32,7 +32,7 @@ from condastore.builders.solver import SolverPool
 from condastore.builds import FINAL, ArtifactType, BuildStatus, cancel_marker, storage_key
 from condastore.configuration import CondaStore
 from condastore.database import Database, uninterrupted
-from condastore.errors import BuildError, CondaStoreError
+from condastore.errors import BuildError, CondaStoreError, DatabaseUnavailable
 from condastore.faults import fault
 from condastore.metrics import Metrics
 from condastore.packages import record_packages
@@ -43,7 +43,7 @@ from condastore.specification import LockfileSpecification
 from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, utcnow
-from condastore.tasks import Claim, enqueue_once
+from condastore.tasks import Claim, enqueue_once, holds
 
 logger = logging.getLogger(__name__)
 
@@ -81,31 +81,34 @@ class Builder:
 
         Returns the phases and how many seconds each took.
         """
-        build_id = _build_id(run.claim)
+        claim = run.claim
         phases: list[dict[str, Any]] = []
         try:
-            await self._build(build_id, phases)
+            await self._build(claim, phases)
         except asyncio.CancelledError:
-            await self._stopped(build_id, run.stop)
+            await self._stopped(claim, run.stop)
             raise
-        except OperationalError as error:
-            raise Retry(f"the database can't be used: {error.orig}") from error
+        except DatabaseUnavailable as error:
+            raise Retry(str(error)) from error
+        except Retry:
+            raise
         except (CondaStoreError, OSError) as error:
-            await self._failed(build_id, explain(error))
+            await self._failed(claim, explain(error))
         except Exception:
-            await self._failed(build_id, "internal error; the daemon's log has more")
+            await self._failed(claim, "internal error; the daemon's log has more")
             raise
         return {"phases": phases}
 
     async def abandon(self, claim: Claim, why: Stop | str) -> None:
         """Ends a build that won't be run again: cancelled before it ran, or given up."""
         if why is Stop.CANCELED:
-            await self._stopped(_build_id(claim), why)
+            await self._stopped(claim, why)
         else:
-            await self._failed(_build_id(claim), str(why))
+            await self._failed(claim, str(why))
 
-    async def _build(self, build_id: int, phases: list[dict[str, Any]]) -> None:
+    async def _build(self, claim: Claim, phases: list[dict[str, Any]]) -> None:
         """Tells its story; `phases` gets those that are over."""
+        build_id = _build_id(claim)
         plan = await uninterrupted(self._begin(build_id))
         if plan is None:
             return
@@ -114,17 +117,17 @@ class Builder:
         )
         reporter.line(f"starting build of conda environment {utcnow()} UTC")
         try:
-            await self._make(plan, reporter)
+            await self._make(claim, plan, reporter)
         finally:
             reporter.end_phase(is_whole=False)
 
-    async def _make(self, plan: Plan, reporter: Reporter) -> None:
+    async def _make(self, claim: Claim, plan: Plan, reporter: Reporter) -> None:
         # While the solver works, the child that will install gets ready.
         ready = ("--role", "build", "--memory", str(self._config.max_build_memory))
         async with engine(self._store.scratch, *ready) as child:
             solution = await self._solve(plan, reporter)
             installed = await self._install(child, plan, solution, reporter)
-        await uninterrupted(self._publish(plan, solution, installed, reporter))
+        await uninterrupted(self._publish(claim, plan, solution, installed, reporter))
         reporter.end_phase()
 
     # The phases
@@ -179,13 +182,21 @@ class Builder:
         return Installed(result["packages"], result["pip"], result["size"]["bytes"])
 
     async def _publish(
-        self, plan: Plan, solution: Solution, installed: Installed, reporter: Reporter
+        self,
+        claim: Claim,
+        plan: Plan,
+        solution: Solution,
+        installed: Installed,
+        reporter: Reporter,
     ) -> None:
         """Stores the artifacts, records the build, and points the environment to it."""
         reporter.phase("export")
         artifacts = await self._store_artifacts(plan, solution, installed, reporter)
         fault("build.stored")
-        async with self._database.write() as session:
+
+        async def record(session: AsyncSession) -> None:
+            if not await holds(session, claim):
+                raise Retry("another daemon has taken over this build")
             build = await find_build(session, plan.build_id)
             await record_packages(session, build.id, installed.packages)
             build.size = installed.size_bytes
@@ -194,6 +205,9 @@ class Builder:
                 add_artifact(build, artifact, storage_key(artifact, plan.key))
             build.environment.current_build_id = build.id
             await queue_artifacts(session, build, plan.settings.build_artifacts)
+
+        # All the work is done; a database that restarts at this moment must not make it void.
+        await self._database.insist(record)
         fault("build.recorded")
         await self._complete(plan.build_id)
 
@@ -233,28 +247,32 @@ class Builder:
 
     # The other ends
 
-    async def _stopped(self, build_id: int, why: Stop | None) -> None:
+    async def _stopped(self, claim: Claim, why: Stop | None) -> None:
         match why:
             case Stop.CANCELED:
-                await self._end(build_id, BuildStatus.CANCELED, cancel_marker(build_id))
+                text = cancel_marker(_build_id(claim))
+                await self._end(claim, BuildStatus.CANCELED, text)
             case Stop.DEADLINE:
                 limit_s = self._config.max_build_time
-                await self._failed(build_id, f"it took longer than {limit_s} s")
+                await self._failed(claim, f"it took longer than {limit_s} s")
             case Stop.LEASE_LOST:
                 # Another daemon has taken the task; whatever is there is its own.
                 return
             case _:
                 text = "the daemon stops; this build goes back to the queue"
-                await self._end(build_id, BuildStatus.QUEUED, text)
+                await self._end(claim, BuildStatus.QUEUED, text)
 
-    async def _failed(self, build_id: int, reason: str) -> None:
-        await self._end(build_id, BuildStatus.FAILED, f"build failed: {reason}", reason)
+    async def _failed(self, claim: Claim, reason: str) -> None:
+        await self._end(claim, BuildStatus.FAILED, f"build failed: {reason}", reason)
 
     async def _end(
-        self, build_id: int, status: BuildStatus, text: str, info: str | None = None
+        self, claim: Claim, status: BuildStatus, text: str, info: str | None = None
     ) -> None:
         """Ends an attempt that made nothing, unless the build has passed its point of no return."""
-        async with self._database.read() as session:
+        build_id = _build_id(claim)
+        async with self._database.write() as session:
+            if not await holds(session, claim):
+                return
             build = await find_build(session, build_id)
         key = log_key(build)
         if build.status in FINAL:
@@ -266,6 +284,8 @@ class Builder:
         Reporter(self._logs.open(build_id, key)).line(text)
         await asyncio.to_thread(self._discard, build)
         async with self._database.write() as session:
+            if not await holds(session, claim):
+                return
             build = await find_build(session, build_id)
             if build.status != status:
                 move_build(build, status, info)

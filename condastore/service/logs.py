@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 
 from condastore.access import Caller
 from condastore.build_rows import arn, find_build, log_key
@@ -23,6 +24,10 @@ from condastore.tables import Build
 Positions = AsyncIterator[Position]
 # How long a reader whose token was revoked may go on.
 CHECKED_S = 2.0
+# How often it is looked whether a build has ended that another daemon runs, and how often then
+# for its log.
+POLL_S = 1.0
+STORED_POLLS = 15
 
 Again = Callable[[], Awaitable[Caller]]
 """Returns who a reader is now, whose token may have ended or been revoked since he came."""
@@ -32,6 +37,8 @@ async def read_log(parts: Parts, caller: Caller, build_id: int, offset: int) -> 
     """Returns what is in a build's log so far, from a byte offset on. Raises `NotFound`."""
     build = await _find(parts, build_id)
     caller.require("environment::read", arn(build))
+    if _is_elsewhere(parts, build) and parts.redis is not None:
+        return parts.redis.so_far(log_key(build), offset)
     return await _stored(parts, build, offset)
 
 
@@ -45,6 +52,8 @@ async def follow_log(parts: Parts, again: Again, build_id: int, offset: int) -> 
     (await again()).require("environment::read", may_read)
     # A build's row is final a moment before its log is; as long as that is open, it counts.
     log = parts.logs.live(build_id)
+    if _is_elsewhere(parts, build):
+        return _while_allowed(_elsewhere(parts, build, offset), again, may_read)
     if log is None and build.status not in FINAL:
         log = parts.logs.watch(build_id, log_key(build))
         if log is None:
@@ -52,6 +61,54 @@ async def follow_log(parts: Parts, again: Again, build_id: int, offset: int) -> 
     if log is None:
         return await _stored(parts, build, offset)
     return _while_allowed(log.follow(offset), again, may_read)
+
+
+def _is_elsewhere(parts: Parts, build: Build) -> bool:
+    """Whether another daemon may be writing the log, and this one is not."""
+    open_here = parts.logs.live(build.id) is not None
+    return not parts.database.is_sqlite and not open_here and build.status not in FINAL
+
+
+async def _elsewhere(parts: Parts, build: Build, offset: int) -> Positions:
+    """Follows a log that this daemon does not write, or not yet: it may claim the build itself."""
+    async for position in _through_redis(parts, build, offset):
+        yield position
+        if isinstance(position, Ended):
+            return
+        if isinstance(position, Text):
+            offset = position.offset + len(position.data)
+    # There is no Redis, or it has lost something: what is missing comes from the stored log.
+    while (found := await _find(parts, build.id)).status not in FINAL:
+        log = parts.logs.live(build.id)
+        if log is not None:
+            async for position in log.follow(offset):
+                yield position
+            return
+        await asyncio.sleep(POLL_S)
+    await _until_stored(parts, found)
+    async for position in await _stored(parts, found, offset):
+        yield position
+
+
+async def _through_redis(parts: Parts, build: Build, offset: int) -> Positions:
+    """Yields what comes through Redis; ends early where that has a gap, or its writer died."""
+    if parts.redis is None:
+        return
+    async with aclosing(parts.redis.follow(log_key(build), offset)) as positions:
+        async for position in positions:
+            if position is not None:
+                yield position
+            elif (await _find(parts, build.id)).status in FINAL:
+                return
+
+
+async def _until_stored(parts: Parts, build: Build) -> None:
+    """Waits for the log of a build that has ended: its row is final a moment before."""
+    key = log_key(build)
+    for _ in range(STORED_POLLS):
+        if parts.logs.file(key) or await parts.storage.size(key) is not None:
+            return
+        await asyncio.sleep(POLL_S)
 
 
 async def _while_allowed(positions: Positions, again: Again, arn: str) -> Positions:

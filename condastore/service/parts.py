@@ -1,6 +1,7 @@
 """What the use cases work with."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from condastore.auth import Identities
 from condastore.builders.making import Making
@@ -16,6 +17,10 @@ from condastore.prefixes import Store
 from condastore.settings import Settings
 from condastore.storage import Storage
 from condastore.streams import LogHub
+
+if TYPE_CHECKING:
+    # It imports the client of Redis, which few need.
+    from condastore.streams.redis import RedisLogs
 
 
 @dataclass(frozen=True)
@@ -37,3 +42,5 @@ class Parts:
     hooks: Hooks
     index: PackageIndex
     indexer: Indexer
+    redis: "RedisLogs | None" = None
+    """Where other daemons' logs can be followed."""

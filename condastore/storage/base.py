@@ -7,6 +7,8 @@ from pathlib import Path
 
 from traitlets.config import LoggingConfigurable
 
+from condastore.files import fitting
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -24,8 +26,22 @@ class Storage(LoggingConfigurable):
     Keys are made by condastore from build keys, never from a user's text alone.
     """
 
+    is_remote = False
+    """Whether it may be away while this machine is well."""
+
+    @property
+    def waiting(self) -> int:
+        """How many files wait on this machine's disk until the storage takes them."""
+        return 0
+
     async def open(self) -> None:
         """Prepares for use, and removes what a crash left half written."""
+
+    async def run(self) -> None:
+        """Does what is to be done beside the requests, until it is cancelled."""
+
+    async def close(self) -> None:
+        """Ends connections."""
 
     @abstractmethod
     async def put_file(self, key: str, path: Path) -> None:
@@ -76,3 +92,11 @@ class Storage(LoggingConfigurable):
     @abstractmethod
     async def delete(self, key: str) -> int:
         """Removes what is under a key and returns the bytes that came free; 0 without it."""
+
+
+def key_parts(key: str) -> list[str]:
+    """Returns the names in a key, each such that a file system takes it. Raises `ValueError`."""
+    parts = key.split("/")
+    if not all(parts) or any(part in (".", "..") for part in parts):
+        raise ValueError(f"not a storage key: {key!r}")
+    return [fitting(part) for part in parts]

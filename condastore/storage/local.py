@@ -14,13 +14,12 @@ from traitlets import Unicode
 
 from condastore.files import (
     copy_file,
-    fitting,
     make_directory,
     move_file,
     sync_directory,
     write_file,
 )
-from condastore.storage.base import Storage, Stored
+from condastore.storage.base import Storage, Stored, key_parts
 
 # A piece costs a visit to a thread, so one reader gets large ones. Many get small ones: what they
 # send holds up the event loop, and memory.
@@ -96,10 +95,7 @@ class LocalStorage(Storage):
         return Path(self.storage_path, ".unfinished")
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if not all(parts) or any(part in (".", "..") for part in parts):
-            raise ValueError(f"not a storage key: {key!r}")
-        return Path(self.storage_path, *map(fitting, parts))
+        return Path(self.storage_path, *key_parts(key))
 
 
 def _make_empty(directory: Path) -> None:

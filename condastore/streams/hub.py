@@ -1,6 +1,7 @@
 """The logs of the builds that wait or run in this process, by build id."""
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,10 +20,18 @@ _ENDED_KEPT = 4096
 class LogHub:
     """Opens, finds and ends live logs; what has ended is in the storage."""
 
-    def __init__(self, directory: Path, storage: Storage, max_bytes: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        storage: Storage,
+        max_bytes: int,
+        opened: Callable[[str, BuildLog], None] | None = None,
+    ) -> None:
+        """`opened` is called with each log, and its key, that begins to be written here."""
         self._directory = directory
         self._storage = storage
         self._max_bytes = max_bytes
+        self._opened = opened
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="log")
         self._live: dict[int, BuildLog] = {}
         self._ended: dict[str, None] = {}
@@ -36,6 +45,8 @@ class LogHub:
         if log is None:
             log = BuildLog(self._path(key), self._max_bytes, self._executor)
             self._live[build_id] = log
+            if self._opened is not None:
+                self._opened(key, log)
         return log
 
     def live(self, build_id: int) -> BuildLog | None:
@@ -73,6 +84,10 @@ class LogHub:
         self._live.pop(build_id, None)
         if stored:
             path.unlink(missing_ok=True)
+
+    def forget(self, key: str) -> None:
+        """Removes the file of a log that is in the storage already."""
+        self._path(key).unlink(missing_ok=True)
 
     def detach(self) -> None:
         """Ends every reader, because the daemon stops."""

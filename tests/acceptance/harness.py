@@ -1,5 +1,6 @@
 """A real daemon process, driven as its users drive it: over HTTP."""
 
+import asyncio
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
@@ -176,7 +178,7 @@ class Daemon:
 
     def log(self, build_id: int) -> str:
         """Returns a build's log so far."""
-        return self.request("GET", f"/build/{build_id}/logs/").text
+        return self.request("GET", f"/build/{build_id}/logs/", follow_redirects=True).text
 
     def socket(self, build_id: int, offset: int = 0) -> ClientConnection:
         """Opens the websocket of a build's log."""
@@ -215,6 +217,10 @@ class Daemon:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Returns what the database says, past the daemon."""
+        option = "--CondaStore.database_url="
+        for argument in self.arguments:
+            if argument.startswith(option):
+                return asyncio.run(_queried(argument.removeprefix(option), sql))
         with closing(sqlite3.connect(self.data / "condastore.sqlite", timeout=30)) as connection:
             return connection.execute(sql).fetchall()
 
@@ -263,6 +269,14 @@ class Daemon:
             key: self.query(f"SELECT count(*) FROM {sql}")[0][0] for key, sql in queries.items()
         }
         return {key: count for key, count in counts.items() if count}
+
+
+async def _queried(url: str, sql: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()
 
 
 def eventually(true: Callable[[], object], timeout_s: float = 10, what: object = "") -> None:

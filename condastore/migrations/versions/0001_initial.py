@@ -337,3 +337,12 @@ def upgrade() -> None:
             unique=False,
         )
         batch_op.create_index("ix_task_served", ["namespace", "claimed_at"], unique=False)
+    if op.get_bind().dialect.name == "postgresql":
+        # Its table comes later; SQLite takes it from the table's own definition.
+        op.create_foreign_key(
+            "fk_environment_current_build_id_build",
+            "environment",
+            "build",
+            ["current_build_id"],
+            ["id"],
+        )

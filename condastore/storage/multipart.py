@@ -1,0 +1,72 @@
+"""Uploading a file in parts: several at once, in memory that does not grow with the file."""
+
+import asyncio
+import io
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MIB = 1024**2
+# S3 takes 10,000 parts of an object, each but the last of 5 MiB or more.
+PART_BYTES = 8 * MIB
+MAX_PARTS = 9_000
+AT_ONCE = 2
+ABORT_S = 10.0
+
+
+async def upload(client: Any, bucket: str, key: str, path: Path, media_type: str) -> None:
+    """Stores a file under a key. What fails leaves no part behind, as far as S3 can be reached."""
+    fd = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        where = {"Bucket": bucket, "Key": key}
+        if size <= PART_BYTES:
+            body = io.BytesIO(await asyncio.to_thread(os.pread, fd, size, 0))
+            await client.put_object(**where, Body=body, ContentType=media_type)
+            return
+        begun = await client.create_multipart_upload(**where, ContentType=media_type)
+        where["UploadId"] = begun["UploadId"]
+        try:
+            parts = await _parts(client, where, fd, size)
+            await client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+        except BaseException:
+            # While S3 is away nothing can be aborted; the storage does that when it opens.
+            with suppress(Exception):
+                async with asyncio.timeout(ABORT_S):
+                    await client.abort_multipart_upload(**where)
+            raise
+    finally:
+        os.close(fd)
+
+
+async def _parts(client: Any, where: dict[str, str], fd: int, size: int) -> list[dict[str, Any]]:
+    """Uploads all parts and returns what S3 calls them."""
+    length = max(PART_BYTES, -(-size // MAX_PARTS))
+    offsets = range(0, size, length)
+    left = iter(enumerate(offsets, start=1))
+    done: list[dict[str, Any]] = []
+
+    async def work() -> None:
+        for number, offset in left:
+            body = io.BytesIO(
+                await asyncio.to_thread(_read, fd, min(length, size - offset), offset)
+            )
+            answer = await client.upload_part(**where, PartNumber=number, Body=body)
+            done.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(AT_ONCE, len(offsets))):
+                group.create_task(work(), name=f"upload of {where['Key']}")
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return sorted(done, key=lambda part: part["PartNumber"])
+
+
+def _read(fd: int, length: int, offset: int) -> bytes:
+    """Returns just so many bytes; a file that is shorter than it was can't be stored."""
+    data = os.pread(fd, length, offset)
+    if len(data) != length:
+        raise OSError("the file became shorter while it was stored")
+    return data

@@ -1,0 +1,190 @@
+"""Live logs in Redis Streams, so that any daemon can show what another one builds.
+
+The writer's file is the truth, and then what is in the storage. A stream holds its newest part,
+trimmed and expiring; whoever finds nothing in it, or a gap, waits for the stored log.
+"""
+
+import asyncio
+import json
+import logging
+import uuid
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from condastore.errors import ConfigurationError
+from condastore.streams.log import BuildLog, Ended, Happened, Position, Text
+
+logger = logging.getLogger(__name__)
+
+KEPT_S = 3600
+CONNECT_S = 2.0
+ANSWER_S = 5.0
+BLOCK_MS = 1000
+ENTRIES = 64
+RETRY_S = (1.0, 15.0)
+
+Fields = dict[bytes, bytes]
+
+
+class RedisLogs:
+    """The logs that this daemon writes, for others; and those of others."""
+
+    def __init__(self, url: str, stream_bytes: int) -> None:
+        """Raises `ConfigurationError` if the URL is none; nothing is connected yet."""
+        try:
+            self._redis: Redis = Redis.from_url(
+                url, socket_connect_timeout=CONNECT_S, socket_timeout=ANSWER_S
+            )
+        except ValueError as error:
+            raise ConfigurationError(f"CondaStore.redis_url can't be used: {error}") from None
+        self._stream_bytes = stream_bytes
+        self._new: asyncio.Queue[tuple[str, BuildLog]] = asyncio.Queue()
+
+    async def problem(self) -> str | None:
+        """Returns why Redis can't be used; None if it can."""
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError) as error:
+            return f"redis can't be used ({type(error).__name__}): logs of others come late"
+        return None
+
+    def publish(self, key: str, log: BuildLog) -> None:
+        """Shows a log to the other daemons, from its start to its end."""
+        self._new.put_nowait((key, log))
+
+    async def run(self) -> None:
+        """Publishes logs until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                key, log = await self._new.get()
+                group.create_task(self._publish(key, log), name=f"redis {key}")
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        await self._redis.aclose()
+
+    async def so_far(self, key: str, offset: int) -> AsyncIterator[Position]:
+        """Yields what a stream has now, from a byte offset on."""
+        cursor = _Cursor(offset)
+        while True:
+            after: Any = b"(" + cursor.last
+            try:
+                found: Any = await self._redis.xrange(_name(key), min=after, count=ENTRIES)
+            except (RedisError, OSError):
+                return
+            for position in cursor.positions(found):
+                yield position
+            if len(found) < ENTRIES or cursor.has_gap:
+                return
+
+    async def follow(self, key: str, offset: int) -> AsyncGenerator[Position | None, None]:
+        """Yields what a stream has from a byte offset on and what comes, to the log's end.
+
+        None is yielded now and then while nothing comes. A log that is begun anew by the daemon
+        that took its build over comes from its start. It ends early where the stream has a gap, or
+        Redis can't be used.
+        """
+        cursor = _Cursor(offset)
+        while True:
+            wanted: Any = {_name(key): cursor.last}
+            try:
+                found: Any = await self._redis.xread(wanted, count=ENTRIES, block=BLOCK_MS)
+            except (RedisError, OSError):
+                return
+            for _, entries in found:
+                for position in cursor.positions(entries):
+                    yield position
+                    if isinstance(position, Ended):
+                        return
+            if cursor.has_gap:
+                return
+            if not found:
+                yield None
+
+    async def _publish(self, key: str, log: BuildLog) -> None:
+        """Publishes a log as a whole, and again as a whole after a failure."""
+        writer = uuid.uuid4().hex.encode()
+        delay = RETRY_S[0]
+        while True:
+            try:
+                await self._forward(_name(key), writer, log)
+            except FileNotFoundError:
+                # It has ended meanwhile, and is stored.
+                return
+            except (RedisError, OSError) as error:
+                logger.warning("%s can't be shown to other daemons: %s", key, type(error).__name__)
+            else:
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_S[1])
+
+    async def _forward(self, name: str, writer: bytes, log: BuildLog) -> None:
+        kept: deque[tuple[bytes, int]] = deque()
+        size = 0
+        positions = log.follow(0)
+        await self._redis.delete(name)
+        async for position in positions:
+            fields = {b"w": writer, **_fields(position)}
+            entry: Any = await self._redis.xadd(name, cast(Any, fields))
+            kept.append((entry, sum(map(len, fields.values()))))
+            size += kept[-1][1]
+            if size > self._stream_bytes:
+                while size > self._stream_bytes * 3 // 4 and len(kept) > 1:
+                    size -= kept.popleft()[1]
+                await self._redis.xtrim(name, minid=kept[0][0], approximate=False)
+            await self._redis.expire(name, KEPT_S)
+
+
+class _Cursor:
+    """How far a reader is in a stream."""
+
+    def __init__(self, offset: int) -> None:
+        self.last = b"0"
+        self.has_gap = False
+        self._offset = offset
+        self._writer = b""
+
+    def positions(self, entries: list[tuple[bytes, Fields]]) -> Iterator[Position]:
+        """Yields what is new in entries, up to a gap."""
+        for entry, fields in entries:
+            self.last = entry
+            if fields[b"w"] != self._writer:
+                self._offset = 0 if self._writer else self._offset
+                self._writer = fields[b"w"]
+            position = _position(fields)
+            if not isinstance(position, Text):
+                yield position
+                continue
+            self.has_gap = position.offset > self._offset
+            if self.has_gap:
+                return
+            skipped = self._offset - position.offset
+            if skipped < len(position.data):
+                yield Text(self._offset, position.data[skipped:])
+                self._offset = position.offset + len(position.data)
+
+
+def _name(key: str) -> str:
+    return f"condastore:{key}"
+
+
+def _fields(position: Position) -> Fields:
+    match position:
+        case Text(offset, data):
+            return {b"o": str(offset).encode(), b"d": data}
+        case Happened(event):
+            return {b"e": json.dumps(event).encode()}
+        case Ended(status):
+            return {b"s": status.encode()}
+
+
+def _position(fields: Fields) -> Position:
+    if b"d" in fields:
+        return Text(int(fields[b"o"]), fields[b"d"])
+    if b"e" in fields:
+        return Happened(json.loads(fields[b"e"]))
+    return Ended(fields[b"s"].decode())

@@ -1,0 +1,121 @@
+"""Several daemons on one PostgreSQL, Redis, store and S3: they share the queue, and one may die."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from devtools.localchannel.server import ChannelServer, Fault
+from devtools.servers import PostgreSQLServer, RedisServer, S3Server
+from devtools.servers import running as serving
+from tests.acceptance.harness import Daemon, eventually
+from tests.databases import postgresql_server
+
+SECRET = "a-secret-that-all-daemons-have"
+
+
+@pytest.fixture
+def daemons(tmp_path: Path) -> Iterator[list[Daemon]]:
+    """Two daemons, each with a data directory of its own."""
+    with ExitStack() as stack:
+        database = stack.enter_context(postgresql_server())
+        bucket = S3Server(tmp_path / "s3")
+        stack.enter_context(serving(bucket))
+        redis = RedisServer(tmp_path / "redis")
+        stack.enter_context(serving(redis))
+        path = tmp_path / "config.py"
+        path.write_text(configuration(tmp_path, redis, bucket))
+        found = []
+        for name in ("one", "two"):
+            daemon = Shared(tmp_path / name, database, tmp_path / "store", f"--config={path}")
+            found.append(daemon.start())
+            stack.callback(daemon.client.close)
+            stack.callback(daemon.kill)
+        yield found
+
+
+class Shared(Daemon):
+    """A daemon whose database and store are not in its data directory."""
+
+    def __init__(
+        self, data: Path, database: PostgreSQLServer, store: Path, *arguments: str
+    ) -> None:
+        url = f"--CondaStore.database_url={database.url()}"
+        super().__init__(data, url, *arguments)
+        self._shared_store = store
+
+    @property
+    def store(self) -> Path:
+        return self._shared_store
+
+
+def configuration(directory: Path, redis: RedisServer, bucket: S3Server) -> str:
+    lines = [
+        f"c.AuthenticationBackend.secret = {SECRET!r}",
+        f"c.CondaStore.store_directory = {str(directory / 'store')!r}",
+        "c.CondaStore.storage_class = 'condastore.storage.S3Storage'",
+        f"c.CondaStore.redis_url = {redis.url!r}",
+        "c.CondaStoreWorker.concurrency = 1",
+        "c.CondaStoreWorker.warm_solvers = 0",
+    ]
+    lines += [f"c.S3Storage.{name} = {value!r}" for name, value in bucket.settings().items()]
+    return "\n".join(lines)
+
+
+def children(daemon: Daemon) -> list[str]:
+    """Returns the processes that a daemon has started."""
+    return Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+
+
+def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
+    daemons: list[Daemon], server: ChannelServer, tiny: str
+) -> None:
+    one, two = daemons
+    harmless = {"channels": [tiny], "dependencies": ["harmless"]}
+    builds = [one.submit({"name": f"env{number}", **harmless}) for number in range(4)]
+    for build_id in builds:
+        two.completed(build_id)
+    owners = two.query("SELECT DISTINCT lease_owner FROM task WHERE kind = 'build'")
+    assert len(owners) == 2, "both worked"
+    assert two.query("SELECT DISTINCT attempts FROM task WHERE kind = 'build'") == [(1,)]
+    for daemon in daemons:
+        for build_id in builds:
+            assert "harmless" in daemon.request("GET", f"/build/{build_id}/yaml/").text
+            assert "is default/env" in daemon.log(build_id)
+
+    # One is cancelled through the daemon that does not run it, at once.
+    server.faults["*.conda"] = Fault(drip=2_000)
+    slow = {"name": "slow", "channels": [server.url], "dependencies": ["python"]}
+    build_id = one.submit(slow)
+    eventually(lambda: one.build(build_id)["status"] == "BUILDING")
+    # Both show its log while it runs, also the one that does not run it.
+    for daemon in daemons:
+        daemon.wait_for_event(build_id, "fetch")
+        assert "starting build" in daemon.log(build_id)
+    began = time.monotonic()
+    for daemon in daemons:
+        daemon.cancel(build_id)
+    assert one.ended(build_id)["status"] == "CANCELED"
+    assert time.monotonic() - began < 5
+
+    # And one daemon dies with its build, which the other one finishes.
+    build_id = one.submit({**slow, "name": "orphan"})
+    eventually(lambda: one.build(build_id)["status"] == "BUILDING")
+    eventually(lambda: len([daemon for daemon in daemons if children(daemon)]) == 1)
+    [dead] = [daemon for daemon in daemons if children(daemon)]
+    [alive] = [daemon for daemon in daemons if daemon is not dead]
+    dead.kill()
+    server.faults.clear()
+    build = alive.ended(build_id, timeout_s=90)
+    assert build["status"] == "COMPLETED", alive.log(build_id)
+    assert alive.query(f"SELECT attempts FROM task WHERE build_id = {build_id}") == [(2,)]
+
+    dead.start()
+    assert "is default/orphan" in dead.log(build_id)
+    assert [daemon.stop() for daemon in daemons] == [0, 0]
+    # What its child had put aside goes when a daemon is alone on the store.
+    alive.start()
+    eventually(lambda: alive.litter() == [], what=alive.litter)
+    assert alive.stop() == 0

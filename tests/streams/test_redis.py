@@ -1,0 +1,171 @@
+"""Logs through a real Redis: shown to others, lost without harm, never larger than allowed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from condastore.errors import ConfigurationError
+from condastore.streams import BuildLog, Ended, Happened, Position, Text
+from condastore.streams.redis import RedisLogs
+from devtools.servers import RedisServer, running
+
+KEY = "logs/a.log"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis")
+    with running(server):
+        yield server
+
+
+@asynccontextmanager
+async def opened(server: RedisServer, stream_bytes: int = 1024**2) -> AsyncIterator[RedisLogs]:
+    logs = RedisLogs(server.url, stream_bytes)
+    publishing = asyncio.create_task(logs.run())
+    try:
+        yield logs
+    finally:
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        await logs.close()
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as found:
+        yield found
+
+
+async def followed(logs: RedisLogs, offset: int = 0) -> list[Position]:
+    async with asyncio.timeout(20):
+        return [position async for position in logs.follow(KEY, offset) if position is not None]
+
+
+def text_of(positions: list[Position]) -> str:
+    return b"".join(p.data for p in positions if isinstance(p, Text)).decode()
+
+
+async def test_another_daemon_reads_text_events_and_the_end(
+    server: RedisServer, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    async with opened(server) as writer, opened(server) as reader:
+        log = BuildLog(tmp_path / "a.log", 10**6, executor)
+        writer.publish(KEY, log)
+        readers = [asyncio.create_task(followed(reader, offset)) for offset in (0, 4, 7)]
+        lines = [f"line {number} ü\n" for number in range(500)]
+        log.happened({"event": "phase", "phase": "solve"})
+        for line in lines:
+            log.append(line)
+            await asyncio.sleep(0)
+        await log.end("COMPLETED")
+        whole, later, _ = await asyncio.gather(*readers)
+        expected = "".join(lines)
+        assert text_of(whole) == expected
+        assert text_of(later) == expected[4:]
+        assert Happened({"event": "phase", "phase": "solve"}) in whole
+        assert whole[-1] == Ended("COMPLETED")
+        # Also whoever comes later, for a while.
+        assert text_of(await followed(reader)) == expected
+        async with Redis.from_url(server.url) as redis:
+            assert 0 < await redis.ttl(f"condastore:{KEY}") <= 3600
+
+
+async def test_what_is_there_so_far_is_read_while_more_comes(
+    server: RedisServer, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    async with opened(server) as writer, opened(server) as reader:
+        log = BuildLog(tmp_path / "a.log", 10**6, executor)
+        writer.publish(KEY, log)
+        log.append("first\n")
+
+        async def go_on() -> None:
+            for number in range(10_000):
+                log.happened({"event": "progress", "done": number})
+                await asyncio.sleep(0.001)
+
+        going_on = asyncio.create_task(go_on())
+        async with asyncio.timeout(10):
+            while not (found := text_of([p async for p in reader.so_far(KEY, 2)])):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert found == "rst\n"
+        assert not going_on.done()
+        going_on.cancel()
+        await log.end("COMPLETED")
+
+
+async def test_a_redis_that_restarts_empty_costs_nothing_but_time(
+    server: RedisServer, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    async with opened(server) as writer, opened(server) as reader:
+        log = BuildLog(tmp_path / "a.log", 10**6, executor)
+        writer.publish(KEY, log)
+        log.append("before\n")
+        async with asyncio.timeout(10):
+            async for position in reader.follow(KEY, 0):
+                if isinstance(position, Text):
+                    break
+        server.kill()
+        assert await followed(reader) == []
+        assert "redis can't be used" in (await reader.problem() or "")
+        log.append("meanwhile\n")
+        await asyncio.sleep(0.1)
+        server.start()
+        log.append("after\n")
+        await log.end("FAILED")
+        async with asyncio.timeout(30):
+            while True:
+                found = await followed(reader, 3)
+                if Ended("FAILED") in found:
+                    break
+        assert text_of(found) == "ore\nmeanwhile\nafter\n"
+        assert await reader.problem() is None
+
+
+async def test_a_stream_is_no_larger_than_allowed_and_says_what_it_lacks(
+    server: RedisServer, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    async with opened(server, 100_000) as writer, opened(server) as reader:
+        log = BuildLog(tmp_path / "a.log", 10**7, executor)
+        writer.publish(KEY, log)
+        for number in range(200):
+            log.append(f"{number:04}" * 1000 + "\n")
+            await log.drain()
+            await asyncio.sleep(0.002)
+        await log.end("COMPLETED")
+        size = 200 * 4001
+        async with asyncio.timeout(20):
+            while text_of(await followed(reader, size - 4001))[:4] != "0199":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        # It ends where it has a gap, and not with the end of the log.
+        assert await followed(reader, 0) == []
+        async with Redis.from_url(server.url) as redis:
+            used = await redis.memory_usage(f"condastore:{KEY}")
+            assert used is not None and used < 300_000
+
+
+async def test_a_build_that_was_taken_over_is_read_from_its_new_start(
+    server: RedisServer, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    async with opened(server) as dead, opened(server) as heir, opened(server) as reader:
+        first = BuildLog(tmp_path / "first.log", 10**6, executor)
+        dead.publish(KEY, first)
+        first.append("half done\n")
+        reading = asyncio.create_task(followed(reader))
+        await asyncio.sleep(0.3)
+        second = BuildLog(tmp_path / "second.log", 10**6, executor)
+        heir.publish(KEY, second)
+        second.append("done\n")
+        await second.end("COMPLETED")
+        assert text_of(await reading) == "half done\ndone\n"
+        await first.end("FAILED")
+
+
+def test_a_url_that_is_none_names_the_setting() -> None:
+    with pytest.raises(ConfigurationError, match=r"CondaStore\.redis_url"):
+        RedisLogs("nonsense://x", 10)

@@ -1,0 +1,110 @@
+"""The revisions on both databases, with rows in them."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import select, text
+from sqlalchemy.engine import Connection
+
+from condastore.builds import BuildStatus
+from condastore.database import Database
+from condastore.errors import ConfigurationError
+from condastore.migrations import HEAD
+from condastore.migrations.upgrade import configuration
+from condastore.tables import Base, Build
+from tests.databases import URLS, fresh, opened
+from tests.rows import add_build
+
+FIRST = "0001"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return URLS["sqlite"](tmp_path)
+    return await fresh(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+async def old(url: str) -> AsyncIterator[str]:
+    """A database with the first schema, and a build in it."""
+
+    def make(connection: Connection) -> None:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, FIRST)
+
+    database = Database(url)
+    async with database._writer.begin() as connection:
+        await connection.run_sync(make)
+    await add_build(database, status=BuildStatus.COMPLETED, current=True)
+    await database.close()
+    yield url
+
+
+def differences(connection: Connection) -> list[object]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(context, Base.metadata))
+
+
+async def test_the_revisions_bring_rows_and_schema_to_the_newest(old: str) -> None:
+    async with opened(old) as database:
+        assert await database.schema_version() == HEAD
+        async with database.read() as session:
+            assert list(await session.scalars(select(Build.status))) == [BuildStatus.COMPLETED]
+        if not database.is_sqlite:
+            # Of SQLite tests/test_database.py holds the statements against each other.
+            async with database._writer.connect() as connection:
+                assert await connection.run_sync(differences) == []
+        assert await database.check() == []
+
+
+async def test_the_file_is_backed_up_before(old: str, tmp_path: Path) -> None:
+    backup = tmp_path / f"condastore.sqlite.{FIRST}"
+    async with opened(old) as database:
+        if not database.is_sqlite:
+            return
+    async with opened(old):
+        pass
+    database = Database(f"sqlite:///{backup}", upgrade=False)
+    assert await database.schema_version() == FIRST
+    async with database.read() as session:
+        assert await session.scalar(select(Build.id)) == 1
+    assert await database.check() == [
+        f"the schema is {FIRST}, this program needs {HEAD}; upgrade it: condastore db upgrade"
+    ]
+    await database.close()
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".new")]
+
+
+async def test_daemons_that_start_at_once_migrate_once(old: str) -> None:
+    if old.startswith("sqlite"):
+        # One daemon owns the file.
+        return
+
+    async def start() -> None:
+        async with opened(old):
+            pass
+
+    await asyncio.gather(*(start() for _ in range(3)))
+    async with opened(old) as database:
+        assert await database.check() == []
+
+
+async def test_a_newer_schema_is_refused_and_stays_as_it_is(url: str, tmp_path: Path) -> None:
+    async with opened(url) as database, database.write() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="schema 9999 is newer than this program"):
+        async with opened(url):
+            pass
+    assert not [name for name in os.listdir(tmp_path) if name.endswith("9999")]
+    database = Database(url)
+    assert "it is newer" in (await database.check())[0]
+    await database.close()
