@@ -15,10 +15,7 @@ TITLE = "Images of most of the reference environment, of all of it, and of the s
 BASELINE = "the CPU time to compile, to tar and to compress the packages, each by a plain tool"
 
 # With these, a fifth of the packages of the second image are new.
-_ADDED = (
-    *("statsmodels", "seaborn", "bokeh", "sympy", "networkx", "boto3"),
-    *("fastapi", "uvicorn", "pytest", "h5py", "aiohttp"),
-)
+_ADDED = ("boto3", "statsmodels", "fastapi", "uvicorn", "aiohttp", "pytest", "distributed")
 _ADDED_QUICK = ("rich",)
 _POLL_S = 0.005
 _LEVEL = "2"

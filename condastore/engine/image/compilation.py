@@ -1,15 +1,18 @@
 """Byte code for an image: by an interpreter that has done nothing before, so always the same.
 
 In a process that has compiled other things the same source gives equal code in other bytes, for
-marshal notes which objects are shared. So each package gets a process of its own. The files are
-marked as not to be checked against their sources: an image is read-only, and its times may be lost.
+marshal notes which objects are shared. So each package gets a fork of an interpreter that has done
+nothing yet. The files are marked as not to be checked against their sources: an image is read-only,
+and its times may be lost.
 """
 
+import atexit
 import json
 import os
 import subprocess
 from collections.abc import Iterable
-from functools import partial
+from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 
 from condastore.engine.confine import die_with_parent
@@ -34,7 +37,9 @@ def compiled(sources: Iterable[Entry], python: Python, scratch: Path) -> list[En
         outputs[entry.path] = scratch / f"{number}.pyc"
         source = _on_disk(entry, scratch / f"{number}.py")
         work.append(json.dumps([source, f"/{entry.path}", os.fspath(outputs[entry.path])]))
-    tag = _run("\n".join(work), python.executable, scratch)
+    jobs = scratch / "jobs"
+    jobs.write_text("\n".join(work))
+    tag = _compiler(python.executable).compile(jobs)
     return [
         Entry(_cached(entry.path, tag), "file", 0o644, entry.mtime, source=os.fspath(output))
         for entry in entries
@@ -55,25 +60,44 @@ def _on_disk(entry: Entry, path: Path) -> str:
     return os.fspath(path)
 
 
-def _run(work: str, executable: str, scratch: Path) -> str:
-    """Compiles, and returns the tag in the names of such files, such as `cpython-311`."""
-    done = subprocess.run(
-        # Without site, so that no .pth file of a package is run.
-        [executable, "-s", "-S", "-W", "ignore", "-c", _WORKER],
-        input=work,
-        stdout=subprocess.PIPE,
-        text=True,
-        # Older versions order the elements of sets by their hashes.
-        env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
-        cwd=scratch,
-        preexec_fn=partial(die_with_parent, os.getpid()),
-        check=False,
-    )
-    if done.returncode != 0:
-        raise EngineError(
-            "engine", f"{executable}, which compiles, ended with status {done.returncode}."
+class _Compiler:
+    """A Python that forks for each package, which costs less than to start it each time."""
+
+    def __init__(self, executable: str) -> None:
+        self._executable = executable
+        self._process = subprocess.Popen(
+            # Without site, so that no .pth file of a package is run.
+            [executable, "-s", "-S", "-W", "ignore", "-c", _WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Older versions order the elements of sets by their hashes.
+            env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
+            cwd="/",
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
-    return done.stdout.strip()
+        atexit.register(self.close)
+
+    def compile(self, jobs: Path) -> str:
+        """Does the jobs, and returns the tag in the names of the files, such as `cpython-311`."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(f"{jobs}\n")
+            self._process.stdin.flush()
+        tag, _, status = self._process.stdout.readline().strip().partition(" ")
+        if status != "0":
+            raise EngineError("engine", f"{self._executable} can't compile ({status or 'ended'}).")
+        return tag
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.communicate()
+
+
+@lru_cache
+def _compiler(executable: str) -> _Compiler:
+    """The one of this process."""
+    return _Compiler(executable)
 
 
 def _cached(path: str, tag: str) -> str:
