@@ -45,8 +45,6 @@ from condastore.configuration import (
     AuthenticationBackend,
     CondaStore,
     CondaStoreWorker,
-    ContainerRegistry,
-    Images,
     RBACAuthorizationBackend,
 )
 from condastore.database import Database
@@ -55,6 +53,7 @@ from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
 from condastore.http.listener import Listener, ServerConfig
 from condastore.http.security import LOOPBACK_HOSTS
+from condastore.image_configuration import ContainerRegistry, Images
 from condastore.indexer import Indexer
 from condastore.locks import DirectoryLock
 from condastore.metrics import Metrics

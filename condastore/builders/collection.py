@@ -26,9 +26,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from condastore.builds import ArtifactType
-from condastore.configuration import ContainerRegistry
 from condastore.database import Database
 from condastore.faults import fault
+from condastore.image_configuration import ContainerRegistry
 from condastore.image_rows import drop_images
 from condastore.oci import blob_key, digest_of_key
 from condastore.pool import Pool, Run

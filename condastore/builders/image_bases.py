@@ -13,8 +13,9 @@ from sqlalchemy import select
 from condastore.builders.blobs import BlobKeeper
 from condastore.builders.making import Listener
 from condastore.builders.process import Child
-from condastore.configuration import CondaStore, Images
+from condastore.configuration import CondaStore
 from condastore.database import Database
+from condastore.image_configuration import Images
 from condastore.manifests import LayerBlob
 from condastore.oci import canonical
 from condastore.tables import KeyValueStore

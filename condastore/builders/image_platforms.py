@@ -12,8 +12,9 @@ from condastore.builders.image_settings import image_settings
 from condastore.builders.jobs import FETCHES_AT_ONCE
 from condastore.builders.making import Listener
 from condastore.builders.process import Child, Event
-from condastore.configuration import CondaStore, Images, server_platform
+from condastore.configuration import CondaStore, server_platform
 from condastore.faults import fault
+from condastore.image_configuration import Images
 from condastore.layers import Weight, Writing, arranged, layer_key, package_hash, python_key
 from condastore.lockfiles.records import Record
 from condastore.manifests import LayerBlob, image_config, image_manifest

@@ -5,7 +5,7 @@ from typing import Any
 
 from condastore.builders.image_bases import Base
 from condastore.builders.image_contents import Contents
-from condastore.configuration import Images
+from condastore.image_configuration import Images
 from condastore.manifests import CREATED, Settings
 
 ACTIVATION = "etc/condastore/activate.sh"

@@ -32,10 +32,11 @@ from condastore.builders.making import Listener, Making
 from condastore.builders.popularity import popularity
 from condastore.builders.process import Child, engine
 from condastore.builds import ArtifactType
-from condastore.configuration import CondaStore, Images, server_platform
+from condastore.configuration import CondaStore, server_platform
 from condastore.database import Database
 from condastore.errors import BuildError, NotFound
 from condastore.faults import fault
+from condastore.image_configuration import Images
 from condastore.image_rows import (
     add_manifest,
     detach,

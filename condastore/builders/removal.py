@@ -22,9 +22,9 @@ from condastore.builders.jobs import remove_job, sweep_job
 from condastore.builders.links import Links
 from condastore.builders.process import Event, engine
 from condastore.builds import FINAL, ArtifactType
-from condastore.configuration import ContainerRegistry
 from condastore.database import Database
 from condastore.faults import fault
+from condastore.image_configuration import ContainerRegistry
 from condastore.image_rows import drop_images
 from condastore.pool import Retry, Run, Stop
 from condastore.prefixes import Store

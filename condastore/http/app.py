@@ -13,7 +13,6 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from condastore import __version__
 from condastore.auth import Authentication
 from condastore.auth.registry_tokens import RegistryTokens
-from condastore.configuration import ContainerRegistry
 from condastore.http import (
     builds,
     environments,
@@ -40,6 +39,7 @@ from condastore.http.ui.site import Site
 from condastore.http.unread import UnreadBodies
 from condastore.http.web_ui import WebUI
 from condastore.http.wire import Wire
+from condastore.image_configuration import ContainerRegistry
 from condastore.service.parts import Parts
 from condastore.service.readings import HEALTH_AGE_S, Cached, Health
 

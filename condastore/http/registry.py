@@ -12,12 +12,12 @@ from starlette.routing import BaseRoute, Route
 
 from condastore import oci
 from condastore.auth.registry_tokens import RegistryTokens
-from condastore.configuration import ContainerRegistry
 from condastore.errors import CondaStoreError, RegistryError
 from condastore.http import bytes as stored_bytes
 from condastore.http.operations import ROUTE, unless_gone
 from condastore.http.problems import json_response
 from condastore.http.registry_auth import TOKEN_PATH, Puller, RegistryAuth, problem
+from condastore.image_configuration import ContainerRegistry
 from condastore.service import registry
 from condastore.service.image_waiting import RETRY_AFTER_S, ImageWaiting, Pending
 from condastore.service.on_demand import OnDemand

@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from condastore.access import Caller
 from condastore.auth.registry_tokens import Grant, RegistryTokens, now
-from condastore.configuration import ContainerRegistry
 from condastore.errors import CondaStoreError, RegistryError
 from condastore.http.context import header_credentials, parts_of
 from condastore.http.form_data import read_form
 from condastore.http.problems import json_response
+from condastore.image_configuration import ContainerRegistry
 from condastore.oci import is_repository
 from condastore.service.repositories import PULL, Repository, actions, parse_name
 

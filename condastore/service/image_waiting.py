@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from condastore.artifact_rows import UNDER_WAY, queue_artifacts
 from condastore.build_rows import arn, find_build
 from condastore.builds import ARTIFACT_TASKS, FINAL, ArtifactType, BuildStatus
-from condastore.configuration import ContainerRegistry
 from condastore.errors import NotFound, RegistryError
+from condastore.image_configuration import ContainerRegistry
 from condastore.service.parts import Parts
 from condastore.service.space import check_action
 from condastore.tables import Build, Image, Task, TaskState, utcnow

@@ -16,9 +16,9 @@ from sqlalchemy.orm import joinedload
 from condastore.access import ADMINISTRATOR
 from condastore.artifact_rows import UNDER_WAY
 from condastore.builds import FINAL, BuildStatus
-from condastore.configuration import ContainerRegistry
 from condastore.dynamic_images import environment_name, parse_cutoff
 from condastore.errors import InvalidInput, InvalidSpecification, RegistryError
+from condastore.image_configuration import ContainerRegistry
 from condastore.names import Name
 from condastore.policy import apply_settings
 from condastore.service.parts import Parts

@@ -11,8 +11,9 @@ from sqlalchemy import delete, select, update
 from condastore.builders import collection
 from condastore.builders.collection import Collector
 from condastore.builds import BuildStatus
-from condastore.configuration import CondaStore, ContainerRegistry
+from condastore.configuration import CondaStore
 from condastore.database import Database
+from condastore.image_configuration import ContainerRegistry
 from condastore.image_rows import add_manifest, keep_blob, reuse_layers
 from condastore.oci import blob_key, digest_of, digest_of_key
 from condastore.pool import Run
