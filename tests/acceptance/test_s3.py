@@ -1,5 +1,8 @@
 """A daemon whose artifacts are in S3, through an outage of it."""
 
+import hashlib
+import io
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +69,32 @@ def test_artifacts_come_from_s3_and_an_outage_loses_none(
         assert_stored_in(server, daemon, second)
         eventually(lambda: daemon.request("GET", "/health/").status_code == 200)
         assert server.secret_key not in daemon.output.read_text()
+
+
+def test_archives_and_images_are_fetched_from_s3(
+    server: S3Server, arguments: list[str], tmp_path: Path, channel: str
+) -> None:
+    specification = {"name": "web", "channels": [channel], "dependencies": ["python"]}
+    with running(tmp_path / "data", *arguments) as daemon:
+        build_id = daemon.submit(specification)
+        daemon.completed(build_id)
+        for artifact in ("CONDA_PACK", "DOCKER_MANIFEST"):
+            daemon.request("POST", f"/build/{build_id}/artifacts/{artifact}/")
+            daemon.made(build_id, artifact)
+        archive = daemon.request("GET", f"/build/{build_id}/archive/")
+        assert archive.status_code == 307
+        with tarfile.open(
+            fileobj=io.BytesIO(httpx.get(archive.headers["location"]).content)
+        ) as tar:
+            assert "bin/conda-unpack" in tar.getnames()
+        manifest = daemon.client.get(f"{daemon.url}/v2/default/web/manifests/latest")
+        for layer in manifest.json()["layers"]:
+            blob = daemon.client.get(f"{daemon.url}/v2/default/web/blobs/{layer['digest']}")
+            assert blob.status_code == 307
+            assert blob.headers["docker-content-digest"] == layer["digest"]
+            data = httpx.get(blob.headers["location"]).content
+            assert f"sha256:{hashlib.sha256(data).hexdigest()}" == layer["digest"]
+        assert not list((tmp_path / "data" / "unstored").iterdir())
 
 
 def assert_stored_in(server: S3Server, daemon: Daemon, build_id: int) -> None:
