@@ -87,9 +87,9 @@ def test_archives_and_images_are_fetched_from_s3(
             fileobj=io.BytesIO(httpx.get(archive.headers["location"]).content)
         ) as tar:
             assert "bin/conda-unpack" in tar.getnames()
-        manifest = daemon.client.get(f"{daemon.url}/v2/default/web/manifests/latest")
+        manifest = httpx.get(f"{daemon.url}/v2/default/web/manifests/latest")
         for layer in manifest.json()["layers"]:
-            blob = daemon.client.get(f"{daemon.url}/v2/default/web/blobs/{layer['digest']}")
+            blob = httpx.get(f"{daemon.url}/v2/default/web/blobs/{layer['digest']}")
             assert blob.status_code == 307
             assert blob.headers["docker-content-digest"] == layer["digest"]
             data = httpx.get(blob.headers["location"]).content
