@@ -94,7 +94,7 @@ def test_archives_and_images_are_fetched_from_s3(
             assert blob.headers["docker-content-digest"] == layer["digest"]
             data = httpx.get(blob.headers["location"]).content
             assert f"sha256:{hashlib.sha256(data).hexdigest()}" == layer["digest"]
-        assert not list((tmp_path / "data" / "unstored").iterdir())
+        assert not list((tmp_path / "data" / "unstored").glob("*"))
 
 
 def assert_stored_in(server: S3Server, daemon: Daemon, build_id: int) -> None:
