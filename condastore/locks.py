@@ -37,13 +37,13 @@ class DirectoryLock:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._fd)
+            self.release()
             raise InUse(
                 f"another condastore (process {owner}) uses {self._path.parent}; stop it, or give "
                 "this one its own c.CondaStore.data_directory"
             ) from None
         except OSError as error:
-            os.close(self._fd)
+            self.release()
             raise ConfigurationError(
                 f"{self._path.parent} can't be locked: {error.strerror}; set "
                 "c.CondaStore.data_directory and c.CondaStore.store_directory to directories of a "
