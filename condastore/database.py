@@ -198,17 +198,20 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session that is committed, durably, at the end of the block, or rolled back."""
-        async with AsyncExitStack() as stack:
-            stack.enter_context(_unavailable())
-            if self._write_lock is not None:
-                await stack.enter_async_context(self._write_lock)
-            session = await stack.enter_async_context(
-                AsyncSession(self._writer, expire_on_commit=False)
-            )
-            await stack.enter_async_context(session.begin())
-            await self._connect_session(session)
-            yield session
-        self.generation += 1
+        try:
+            async with AsyncExitStack() as stack:
+                stack.enter_context(_unavailable())
+                if self._write_lock is not None:
+                    await stack.enter_async_context(self._write_lock)
+                session = await stack.enter_async_context(
+                    AsyncSession(self._writer, expire_on_commit=False)
+                )
+                await stack.enter_async_context(session.begin())
+                await self._connect_session(session)
+                yield session
+        finally:
+            # A write that is cancelled while it commits is written all the same.
+            self.generation += 1
 
     async def insist(self, change: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """Returns what `change` returns, committed; while the database is away it is tried again.

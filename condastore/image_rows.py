@@ -13,11 +13,9 @@ from condastore.oci import digest_of, references
 from condastore.tables import (
     Blob,
     Build,
-    Environment,
     Image,
     Layer,
     Manifest,
-    Namespace,
     manifest_blobs,
     manifest_children,
     utcnow,
@@ -104,12 +102,10 @@ async def record_image(
     return image
 
 
-async def namespaces_with(session: AsyncSession, digest: str) -> set[str]:
-    """Returns the namespaces whose builds have an image."""
+async def environments_with(session: AsyncSession, digest: str) -> set[int]:
+    """Returns the ids of the environments whose builds have an image."""
     query = (
-        select(Namespace.name)
-        .join(Environment, Environment.namespace_id == Namespace.id)
-        .join(Build, Build.environment_id == Environment.id)
+        select(Build.environment_id)
         .join(Image, Image.build_id == Build.id)
         .where(Image.manifest_digest == digest)
     )

@@ -178,10 +178,12 @@ async def test_a_writer_that_gives_up_waiting_leaves_the_queue(database: Databas
         await asyncio.sleep(0)
         session.add(Namespace(name="holder"))
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert [task.cancelled() for task in waiting] == [False, True, False]
     found = set(await names(database))
+    assert {"holder", "0-a", "0-b", "2-a", "2-b"} <= found
     if database.is_sqlite:
-        assert found == {"holder", "0-a", "0-b", "2-a", "2-b"}
+        assert [task.cancelled() for task in waiting] == [False, True, False]
+    # On PostgreSQL nobody waits, so it may have come to its end.
+    assert found & {"1-a", "1-b"} in ([set()] if database.is_sqlite else [set(), {"1-a", "1-b"}])
 
 
 async def test_a_cancelled_read_leaves_the_readers_as_they_were(database: Database) -> None:

@@ -14,9 +14,9 @@ from condastore.build_rows import add_artifact, find_build, key_of, recorded_pre
 from condastore.builders.jobs import archive_job, installer_job
 from condastore.builders.making import Making
 from condastore.builders.process import engine
-from condastore.builds import ArtifactType, archive_key, storage_key
+from condastore.builds import ARTIFACT_TASKS, ArtifactType, archive_key, storage_key
 from condastore.configuration import CondaStore
-from condastore.database import Database
+from condastore.database import Database, uninterrupted
 from condastore.errors import BuildError, NotFound
 from condastore.faults import fault
 from condastore.pool import GiveUp, Run, Stop
@@ -52,7 +52,14 @@ class Archiver:
         return await self._make(run.claim, ArtifactType.CONSTRUCTOR_INSTALLER)
 
     async def abandon(self, claim: Claim, why: Stop | str) -> None:
-        """Nothing is left of what was not finished."""
+        """Removes a file that was stored, but not recorded."""
+        artifact = next(found for found, kind in ARTIFACT_TASKS.items() if kind == claim.kind)
+        with suppress(NotFound):
+            async with self._database.read() as session:
+                build = await find_build(session, claim.build_id or 0)
+            key = self._key(build, artifact)
+            if all(row.key != key for row in build.build_artifacts):
+                await self._storage.delete(key)
 
     async def _make(self, claim: Claim, artifact: ArtifactType) -> dict[str, Any]:
         assert claim.build_id is not None
@@ -65,7 +72,7 @@ class Archiver:
             async with engine(self._store.scratch) as child:
                 result = await child.do(self._job(artifact, build, prefix, output), listener)
             fault("artifact.made")
-            await self._keep(build, artifact, output)
+            await uninterrupted(self._keep(build, artifact, output))
         except BuildError as error:
             raise GiveUp(str(error)) from error
         finally:
@@ -81,10 +88,13 @@ class Archiver:
         name = build.environment.name
         return installer_job(self._config, self._store, prefix, output, name, key_of(build))
 
-    async def _keep(self, build: Build, artifact: ArtifactType, output: Path) -> None:
-        key = storage_key(artifact, key_of(build))
+    def _key(self, build: Build, artifact: ArtifactType) -> str:
         if artifact is ArtifactType.CONDA_PACK:
-            key = archive_key(key_of(build), self._config.archive_format)
+            return archive_key(key_of(build), self._config.archive_format)
+        return storage_key(artifact, key_of(build))
+
+    async def _keep(self, build: Build, artifact: ArtifactType, output: Path) -> None:
+        key = self._key(build, artifact)
         await self._storage.move_file(key, output)
         fault("artifact.stored")
         async with self._database.write() as session:

@@ -40,9 +40,9 @@ from condastore.image_configuration import Images
 from condastore.image_rows import (
     add_manifest,
     detach,
+    environments_with,
     find_image,
     keep_blob,
-    namespaces_with,
     record_image,
     sizes_of,
 )
@@ -173,6 +173,9 @@ class ImageMaker:
             bodies.append(image_index(manifests))
         bodies = [*(each.manifest(bodies[-1]) for each in attached), *bodies]
         async with self._database.write() as session:
+            # What a build left that has the image no more is nobody else's business.
+            if not await environments_with(session, image := digest_of(bodies[-1])):
+                await detach(session, image, OF_ONE_BUILD)
             for data, digest in blobs.items():
                 await keep_blob(session, digest, len(data))
             await self._keep_layers(session, made)
@@ -201,7 +204,7 @@ class ImageMaker:
             )
             add_artifact(build, ArtifactType.DOCKER_MANIFEST, digest)
             # Whoever may read an image may read what is attached to it.
-            if len(await namespaces_with(session, digest)) > 1:
+            if len(await environments_with(session, digest)) > 1:
                 await detach(session, digest, OF_ONE_BUILD)
 
     # What it depends on

@@ -109,7 +109,7 @@ class Builder:
     async def _build(self, claim: Claim, phases: list[dict[str, Any]]) -> None:
         """Tells its story; `phases` gets those that are over."""
         build_id = _build_id(claim)
-        plan = await uninterrupted(self._begin(build_id))
+        plan = await uninterrupted(self._begin(claim))
         if plan is None:
             return
         reporter = Reporter(
@@ -132,9 +132,12 @@ class Builder:
 
     # The phases
 
-    async def _begin(self, build_id: int) -> Plan | None:
+    async def _begin(self, claim: Claim) -> Plan | None:
         """Moves the build to BUILDING and clears what an earlier attempt left."""
+        build_id = _build_id(claim)
         async with self._database.write() as session:
+            if not await holds(session, claim):
+                raise Retry("another daemon has taken over this build")
             build = await find_build(session, build_id)
             if build.status in FINAL:
                 return None

@@ -37,6 +37,7 @@ class Listener(socket.socket):
     most = 0
     """The most connections; 0 until it is known."""
     open = 0
+    _is_told = False
 
     def listen(self, backlog: int = BACKLOG) -> None:
         """Begins to listen. asyncio does it again with what is the most to accept at a time."""
@@ -52,7 +53,12 @@ class Listener(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """Returns a connection. With too many it fails; asyncio tries again in a second."""
         if self.open >= self.most:
+            # It asks several times in a row, and would note each failure; "none" ends that.
+            self._is_told = not self._is_told
+            if not self._is_told:
+                raise BlockingIOError
             raise OSError(errno.EMFILE, f"{self.most} connections are open, and no more may be")
+        self._is_told = False
         accepted, address = super().accept()
         connection = _Connection(fileno=accepted.detach())
         connection.on_end = self._ended

@@ -25,6 +25,7 @@ from condastore.tables import Build, Image, Task, TaskState, utcnow
 
 KIND = ARTIFACT_TASKS[ArtifactType.DOCKER_MANIFEST]
 POLL_S = 0.25
+FEW = 20
 # Where this daemon alone writes, nothing is to be seen before it has written something. A hand on
 # the database is seen after this.
 LOOK_S = 1.0
@@ -79,7 +80,8 @@ class ImageWaiting:
         found: str | Pending = state
         generation, looked = database.generation, time.monotonic()
         while isinstance(found, Pending) and time.monotonic() < deadline:
-            await asyncio.sleep(POLL_S)
+            # All who wait look about as often as a few would.
+            await asyncio.sleep(POLL_S * max(1.0, self._waiting / FEW))
             quiet = database.is_sqlite and database.generation == generation
             if quiet and time.monotonic() < looked + LOOK_S:
                 continue

@@ -4,7 +4,7 @@ Tags are not stored: they follow from the builds. What may be read through a rep
 images of its builds need, and what refers to them; the same blob elsewhere is none of its business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -38,6 +38,7 @@ LOCK_DIGITS = 12
 # When a manifest was pulled is written down at most this often.
 PULLED_EVERY = timedelta(minutes=10)
 _MAX_ID_DIGITS = 18
+_MANIFESTS_OF_A_BLOB = 1000
 
 
 async def exists(parts: Parts, repository: Repository) -> bool:
@@ -74,12 +75,7 @@ async def find_build_id(parts: Parts, repository: Repository, tag: str) -> int |
 async def find_manifest(parts: Parts, repository: Repository, digest: str) -> Manifest | None:
     """Returns a manifest that may be read through a repository."""
     async with parts.database.read() as session:
-        roots = _roots(repository).where(
-            or_(Image.manifest_digest == digest, Image.docker_digest == digest)
-        )
-        if (await session.execute(roots.limit(1))).first() is None and (
-            digest not in await _readable(session, repository)
-        ):
+        if not await _is_readable(session, repository, [digest]):
             return None
         return await session.get(Manifest, digest)
 
@@ -87,29 +83,29 @@ async def find_manifest(parts: Parts, repository: Repository, digest: str) -> Ma
 async def find_blob(parts: Parts, repository: Repository, digest: str) -> Blob | None:
     """Returns a blob that may be read through a repository."""
     async with parts.database.read() as session:
-        needed = or_(
-            manifest_blobs.c.manifest_digest == Image.manifest_digest,
-            manifest_blobs.c.manifest_digest == Image.docker_digest,
+        for way in _ways_to_blobs(repository):
+            found = way.where(manifest_blobs.c.blob_digest == digest).limit(1)
+            if (await session.execute(found)).first() is not None:
+                return await session.get(Blob, digest)
+        # What else there may be, such as an index in an index, leads up from the blob.
+        query = select(manifest_blobs.c.manifest_digest).where(
+            manifest_blobs.c.blob_digest == digest
         )
-        direct = _roots(repository).join(
-            manifest_blobs, and_(needed, manifest_blobs.c.blob_digest == digest)
-        )
-        if (await session.execute(direct.limit(1))).first() is None:
-            indirect = select(manifest_blobs.c.manifest_digest).where(
-                manifest_blobs.c.blob_digest == digest,
-                manifest_blobs.c.manifest_digest.in_(await _readable(session, repository)),
-            )
-            if await session.scalar(indirect.limit(1)) is None:
-                return None
-        return await session.get(Blob, digest)
+        manifests = (await session.scalars(query.limit(_MANIFESTS_OF_A_BLOB))).all()
+        if await _is_readable(session, repository, manifests):
+            return await session.get(Blob, digest)
+    return None
 
 
 async def list_referrers(parts: Parts, repository: Repository, subject: str) -> list[Manifest]:
     """Returns what refers to a manifest, which itself may be missing, by digest."""
     async with parts.database.read() as session:
-        readable = await _readable(session, repository)
-        query = select(Manifest).where(Manifest.subject == subject, Manifest.digest.in_(readable))
-        return list((await session.scalars(query.order_by(Manifest.digest))).all())
+        query = select(Manifest).where(Manifest.subject == subject).order_by(Manifest.digest)
+        found = (await session.scalars(query)).all()
+        if await _is_readable(session, repository, [subject]):
+            return list(found)
+        # The subject may be missing, or somebody else's.
+        return [m for m in found if await _is_readable(session, repository, [m.digest])]
 
 
 async def docker_twin_of(parts: Parts, manifest: Manifest) -> Manifest | None:
@@ -123,11 +119,6 @@ async def docker_twin_of(parts: Parts, manifest: Manifest) -> Manifest | None:
         # Builds that share an image got it one after the other.
         if len(digests) == 1 and None not in digests:
             return await session.get(Manifest, digests.pop())
-    return await _make_docker_twin(parts, manifest)
-
-
-async def _make_docker_twin(parts: Parts, manifest: Manifest) -> Manifest | None:
-    async with parts.database.write() as session:
         twins: dict[str, bytes] = {}
         if manifest.media_type == INDEX:
             children = select(Manifest).join(
@@ -137,9 +128,14 @@ async def _make_docker_twin(parts: Parts, manifest: Manifest) -> Manifest | None
             for child in await session.scalars(query):
                 if (body := docker_twin(child.body)) is not None:
                     twins[child.digest] = body
-        twin = docker_twin(manifest.body, twins)
-        if twin is None:
-            return None
+    twin = docker_twin(manifest.body, twins)
+    return None if twin is None else await _record_docker_twin(parts, manifest, twin, twins)
+
+
+async def _record_docker_twin(
+    parts: Parts, manifest: Manifest, twin: bytes, twins: Mapping[str, bytes]
+) -> Manifest | None:
+    async with parts.database.write() as session:
         for body in twins.values():
             await add_manifest(session, body)
         digest = await add_manifest(session, twin)
@@ -258,16 +254,44 @@ def _roots(repository: Repository) -> Select[*tuple[Any, ...]]:
     )
 
 
-async def _readable(session: AsyncSession, repository: Repository) -> set[str]:
-    """Returns the digests of all manifests that may be read through a repository."""
-    rows = (await session.execute(_roots(repository))).all()
-    frontier = {digest for row in rows for digest in row if digest is not None}
-    seen: set[str] = set()
+def _ways_to_blobs(repository: Repository) -> list[Select[*tuple[Any, ...]]]:
+    """From the images of a repository to blobs: their own, their platforms', what is attached."""
+    roots = _roots(repository)
+
+    def images(column: ColumnElement[Any]) -> ColumnElement[bool]:
+        return or_(column == Image.manifest_digest, column == Image.docker_digest)
+
+    of_manifest = manifest_blobs.c.manifest_digest
+    return [
+        roots.join(manifest_blobs, images(of_manifest)),
+        roots.join(manifest_children, images(manifest_children.c.parent_digest)).join(
+            manifest_blobs, of_manifest == manifest_children.c.child_digest
+        ),
+        roots.join(Manifest, Manifest.subject == Image.manifest_digest).join(
+            manifest_blobs, of_manifest == Manifest.digest
+        ),
+    ]
+
+
+async def _is_readable(
+    session: AsyncSession, repository: Repository, digests: Collection[str]
+) -> bool:
+    """Whether one of some manifests may be read through a repository.
+
+    That is so if an image of the repository leads to it. The way is walked from its end, since that
+    is short, however many images the repository has.
+    """
+    frontier, seen = set(digests), set(digests)
     while frontier:
-        seen |= frontier
-        children = select(manifest_children.c.child_digest).where(
-            manifest_children.c.parent_digest.in_(frontier)
+        leads = or_(Image.manifest_digest.in_(frontier), Image.docker_digest.in_(frontier))
+        if (await session.execute(_roots(repository).where(leads).limit(1))).first() is not None:
+            return True
+        parents = select(manifest_children.c.parent_digest).where(
+            manifest_children.c.child_digest.in_(frontier)
         )
-        referrers = select(Manifest.digest).where(Manifest.subject.in_(frontier))
-        frontier = set(await session.scalars(children.union_all(referrers))) - seen
-    return seen
+        subjects = select(Manifest.subject).where(
+            Manifest.digest.in_(frontier), Manifest.subject.is_not(None)
+        )
+        frontier = {d for d in await session.scalars(parents.union_all(subjects)) if d} - seen
+        seen |= frontier
+    return False

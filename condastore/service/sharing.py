@@ -12,7 +12,6 @@ from condastore.service.parts import Parts
 from condastore.service.tokens import TokenRecord, list_tokens
 from condastore.tables import Namespace, NamespaceRoleMapping
 
-MAPPINGS = 2000
 TOKENS = 200
 
 
@@ -66,7 +65,6 @@ async def _mapped(parts: Parts, name: str) -> list[Access]:
         .join(Namespace, Namespace.id == NamespaceRoleMapping.namespace_id)
         .where(Namespace.deleted_on.is_(None))
         .order_by(Namespace.name, NamespaceRoleMapping.id)
-        .limit(MAPPINGS)
     )
     async with parts.database.read() as session:
         rows = (await session.execute(query)).tuples().all()

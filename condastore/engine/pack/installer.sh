@@ -149,7 +149,8 @@ check_prefix() {
                 fail "$PREFIX is no environment, and so can't be updated." ;;
             *) [ -d "$PREFIX" ] || fail "$PREFIX is no directory." ;;
         esac
-        PREFIX=$(cd "$PREFIX" && pwd) || fail "$PREFIX can't be entered."
+        # Where it really is: a link stays a link when what it leads to is replaced.
+        PREFIX=$(cd "$PREFIX" && pwd -P) || fail "$PREFIX can't be entered."
     fi
 }
 
@@ -175,7 +176,7 @@ undo() {
     if [ -n "$MADE" ]; then
         rm -rf "$MADE"
     fi
-    if [ -n "$OLD" ]; then
+    if [ -n "$OLD" ] && [ -e "$OLD" ] && [ ! -e "$PREFIX" ]; then
         mv "$OLD" "$PREFIX"
     fi
     if [ "$status" -ne 0 ] && [ "$EXISTS" = yes ]; then
@@ -186,9 +187,14 @@ undo() {
 
 make_prefix() {
     if [ "$EXISTS" = yes ] && [ "$MODE" = update ]; then
-        mv "$PREFIX" "$PREFIX.old-$$" || fail "$PREFIX can't be moved away."
-        OLD=$PREFIX.old-$$
+        old=$PREFIX.old-$$
+        if [ -e "$old" ] || [ -h "$old" ]; then
+            fail "$old is in the way; it may be the environment of an update that was killed."
+        fi
+        # Before it moves: a signal that comes meanwhile is seen after it, and undo must know.
+        OLD=$old
         EXISTS=no
+        mv "$PREFIX" "$OLD" || fail "$PREFIX can't be moved away."
     fi
     if [ "$EXISTS" = no ]; then
         case $PREFIX in
