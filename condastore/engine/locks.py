@@ -51,8 +51,12 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def hold_if_free(directory: Path) -> int | None:
-    """Locks a directory for as long as the descriptor stays open, or not if it is locked."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Locks a directory for as long as the descriptor stays open; not one that is locked or gone."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # Its owner renames it at its end, whoever looks at it.
+        return None
     if _lock(descriptor, fcntl.LOCK_EX):
         return descriptor
     os.close(descriptor)
