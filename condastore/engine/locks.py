@@ -51,7 +51,7 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def hold_if_free(directory: Path) -> int | None:
-    """Locks a directory for as long as the descriptor stays open; not one that is locked or gone."""
+    """Locks a directory while the descriptor stays open; not one that is locked or gone."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
