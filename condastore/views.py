@@ -18,6 +18,7 @@ from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
 from sqlalchemy import BindParameter, Boolean, Select, String, bindparam
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
@@ -34,6 +35,7 @@ KEPT = 128
 # Somebody may write past this daemon.
 KEPT_S = 60.0
 _STATEMENTS = 512
+_ROWS = msgspec.json.Decoder(list[tuple[Any, ...]])
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 
 
@@ -85,11 +87,17 @@ class Statement:
 
 
 class SqliteStatement:
-    """The text of a query, and how its parameters go in and its columns come out."""
+    """The text of a query, and how its parameters go in and its columns come out.
+
+    The rows come as one JSON text. Row by row, the thread would let go of the interpreter as often
+    as there are rows, and wait for it behind all other threads.
+    """
 
     def __init__(self, query: Query) -> None:
         compiled = query.compile(dialect=_DIALECT)
-        self._text = str(compiled)
+        columns = [f"c{index}" for index in range(len(query.selected_columns))]
+        array = f"json_group_array(json_array({', '.join(columns)}))"
+        self._text = f"WITH found ({', '.join(columns)}) AS ({compiled}) SELECT {array} FROM found"
         literals = compiled.params
         names: Sequence[str] = compiled.positiontup or ()
         binds: Mapping[str, BindParameter[Any]] = compiled.binds
@@ -103,7 +111,8 @@ class SqliteStatement:
         for name, literal, bind in self._parameters:
             value = values.get(name, literal)
             parameters.append(value if bind is None else bind(value))
-        found = connection.execute(self._text, parameters).fetchall()
+        (array,) = connection.execute(self._text, parameters).fetchone()
+        found = _ROWS.decode(array)
         return [self._converted(row) for row in found] if self._columns else found
 
     def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
