@@ -49,6 +49,14 @@ async def test_values_come_out_as_they_went_in(database: Database) -> None:
     assert list(none) == []
 
 
+async def test_texts_and_their_order_come_through_as_they_are(database: Database) -> None:
+    texts = ['"', "\\", "\x01\n\u2028\ud7ff", "{}", "[1]", "null", "ä€😀", "x" * 255, ""]
+    await add(database, *texts)
+    backwards = Statement(select(Namespace.name, Namespace.id).order_by(Namespace.id.desc()))
+    rows = await database.view(lambda view: view.rows(backwards, {}))
+    assert list(rows) == [(text, number) for number, text in enumerate(texts, 1)][::-1]
+
+
 async def test_a_list_of_ids_has_any_length(database: Database) -> None:
     await add(database, *(f"n{number}" for number in range(200)))
     everything = range(1, 201)
