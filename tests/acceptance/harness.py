@@ -18,8 +18,9 @@ import asyncpg
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-START_TIMEOUT_S = 30.0
-BUILD_TIMEOUT_S = 120.0
+from tests.patience import PATIENCE_S
+
+BUILD_TIMEOUT_S = 180.0
 BUILD_ARTIFACTS = "--CondaStore.build_artifacts"
 DEFAULTS = [
     ("--CondaStoreServer.port", 0),
@@ -31,6 +32,8 @@ DEFAULTS = [
     # Only the tests of the package index ask for it.
     ("--CondaStoreWorker.index_interval", 0),
 ]
+# Longer than any test waits: what ends earlier was stopped.
+FOREVER_S = 3 * PATIENCE_S
 ENDED = ("COMPLETED", "FAILED", "CANCELED")
 
 
@@ -49,7 +52,7 @@ class Daemon:
         self.url = ""
         self.token = ""
         # The daemon closes idle connections after a while; ours are younger when used again.
-        self.client = httpx.Client(timeout=30, limits=httpx.Limits(keepalive_expiry=2))
+        self.client = httpx.Client(timeout=PATIENCE_S, limits=httpx.Limits(keepalive_expiry=2))
 
     # The process
 
@@ -72,7 +75,7 @@ class Daemon:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.env, **env},
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             printed = self.output.read_bytes()[began:].decode()
             url = re.search(r"serves (http://\S+)/api/v1/", printed)
@@ -84,7 +87,7 @@ class Daemon:
             if self.process.poll() is not None:
                 raise DaemonDied(printed)
             time.sleep(0.01)
-        raise DaemonDied(f"not ready after {START_TIMEOUT_S} s:\n{printed}")
+        raise DaemonDied(f"not ready after {PATIENCE_S} s:\n{printed}")
 
     def _defaults(self) -> list[str]:
         """Returns the options that the test did not give."""
@@ -190,14 +193,18 @@ class Daemon:
         response = self.request("PUT", f"/build/{build_id}/cancel/")
         assert response.status_code == 200, response.text
 
-    def wait_for_event(self, build_id: int, phase: str) -> None:
-        """Waits until a build enters a phase."""
+    def enters(self, build_id: int, phase: str) -> bool:
+        """Waits until a build enters a phase; whether it was seen in time."""
         with self.socket(build_id) as socket:
             for frame in socket:
                 event = json.loads(frame)
                 if event.get("event") == "phase" and event["phase"] == phase:
-                    return
-        raise AssertionError(f"build {build_id} ended without phase {phase}")
+                    return True
+        return False
+
+    def wait_for_event(self, build_id: int, phase: str) -> None:
+        """Waits until a build, which must last a while then, enters a phase."""
+        assert self.enters(build_id, phase), f"build {build_id} ended without phase {phase}"
 
     # The disk
 
@@ -279,7 +286,9 @@ async def _queried(url: str, sql: str) -> list[tuple[Any, ...]]:
         await connection.close()
 
 
-def eventually(true: Callable[[], object], timeout_s: float = 10, what: object = "") -> None:
+def eventually(
+    true: Callable[[], object], timeout_s: float = PATIENCE_S, what: object = ""
+) -> None:
     """Waits until something is so."""
     deadline = time.monotonic() + timeout_s
     while not true():
