@@ -5,9 +5,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+# Often at first, for what comes in a moment; then seldom, since looking costs time as well.
+FIRST_WAIT_S = 0.02
+LONGEST_WAIT_S = 0.1
 # For what must come. It costs time only when it does not.
 PATIENCE_S = 60.0
 TRIES = 5
+
+
+def pauses(timeout_s: float = PATIENCE_S) -> Iterator[None]:
+    """Sleeps between looks at what must come; ends when the time is over."""
+    deadline, wait_s = time.monotonic() + timeout_s, FIRST_WAIT_S
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(wait_s)
+        wait_s = min(wait_s * 1.2, LONGEST_WAIT_S)
 
 
 def soon(limit_s: float, most_s: float) -> float:

@@ -169,15 +169,13 @@ def test_a_lockfile_for_several_platforms_is_an_image_for_each(tmp_path: Path, t
 @pytest.mark.parametrize("point", OF_IMAGES)
 def test_an_image_survives_a_kill_at(tmp_path: Path, tiny: str, point: str) -> None:
     with stopped(tmp_path / "data") as daemon:
-        daemon.start()
+        daemon.start(CONDASTORE_FAULT=f"{point}:1:kill")
         builds = [built(daemon, tiny, name, "harmless") for name in ("one", "two")]
         if point == "image.reused":
             image(daemon, builds[0])
             build_id = builds[1]
         else:
             build_id = builds[0]
-        daemon.stop()
-        daemon.start(CONDASTORE_FAULT=f"{point}:1:kill")
         ask_for_image(daemon, build_id)
         dies(daemon)
         assert_every_blob_is_stored(daemon)
