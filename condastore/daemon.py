@@ -38,7 +38,7 @@ from condastore.builders.images import ImageMaker
 from condastore.builders.links import Links
 from condastore.builders.making import Making
 from condastore.builders.pipeline import Builder
-from condastore.builders.removal import Remover, sweep_packages
+from condastore.builders.removal import Remover, sweep_at_start
 from condastore.builders.solver import SolverPool
 from condastore.builders.solves import Solves
 from condastore.configuration import (
@@ -448,7 +448,7 @@ class Daemon:
         await Wakeups(parts.database, parts.pool.wake, parts.pool.look_for_canceled).run()
 
     async def _run_pool(self, pool: Pool) -> None:
-        await sweep_packages(self._store)
+        await sweep_at_start(self._store)
         await pool.run()
 
     async def _lock(self, stack: AsyncExitStack, *, shared: bool) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -15,12 +16,16 @@ from pathlib import Path
 START_S = 30.0
 
 
+# Below those that clients get, one of which could take that of a server while it restarts.
+PORTS = range(12_000, 32_000)
+
+
 def free_port() -> int:
     """Returns a port that nothing listens to now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    while True:
+        port = random.choice(PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Server:

@@ -58,7 +58,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fails the run on a skip that CI did not expect."""
     listed = os.environ.get("CONDASTORE_EXPECTED_SKIPS")
-    if listed is None:
+    # A process that runs a part of the tests reports to the one that began, which knows them all.
+    if listed is None or hasattr(session.config, "workerinput"):
         return
     expected = set(Path(listed).read_text().splitlines())
     for reason in sorted(_skips - expected):

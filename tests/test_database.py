@@ -29,6 +29,7 @@ from condastore.tables import (
 )
 from devtools.servers import PostgreSQLServer
 from tests.databases import URLS, fresh, opened, postgresql_server
+from tests.patience import PATIENCE_S
 from tests.rows import add_build
 
 
@@ -111,10 +112,11 @@ async def test_an_exception_rolls_back(database: Database) -> None:
 
 
 async def test_the_epoch_is_the_wall_clock(database: Database) -> None:
+    before = time.time()
     async with database.read() as session:
         found = await session.scalar(select(epoch()))
     assert found is not None
-    assert abs(found - time.time()) < 1
+    assert before - 1 < found < time.time() + 1
 
 
 # Cancellation
@@ -149,7 +151,8 @@ async def test_a_write_that_is_cancelled_anywhere_is_whole_or_not_there(
     for number in range(60):
         assert {f"{number}-next-a", f"{number}-next-b"} <= found
         assert (f"{number}-cut-a" in found) == (f"{number}-cut-b" in found)
-    assert slowest < 1
+    # A lock that stays is waited for for ten seconds.
+    assert slowest < 5
 
 
 async def test_the_exception_of_a_cancelled_write_does_not_keep_its_transaction(
@@ -165,7 +168,7 @@ async def test_the_exception_of_a_cancelled_write_does_not_keep_its_transaction(
             await writing
         except asyncio.CancelledError as error:
             kept.append(error)
-        async with asyncio.timeout(2), database.write() as session:
+        async with asyncio.timeout(PATIENCE_S), database.write() as session:
             session.add(Namespace(name=f"after-{number}"))
     assert kept
 
@@ -192,7 +195,7 @@ async def test_a_cancelled_read_leaves_the_readers_as_they_were(database: Databa
         await asyncio.sleep(number * 0.0001)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert await asyncio.gather(*(names(database) for _ in range(20))) == [[]] * 20
 
 

@@ -1,7 +1,6 @@
 """The operator's functions, good and bad."""
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,14 @@ import pytest
 
 from condastore.errors import Conflict, InvalidInput, Unavailable
 from condastore.hooks import Hooks, SwitchedEnvironment
+from tests.patience import PATIENCE_S
 
 SPECIFICATION = {"name": "x", "dependencies": []}
 SWITCHED = SwitchedEnvironment("default", "x", 1, Path("/prefix"))
 
 
 def hooks(**functions: Any) -> Hooks:
-    return Hooks("configuration", 0.5, **functions)
+    return Hooks("configuration", PATIENCE_S, **functions)
 
 
 async def test_without_hooks_nothing_happens() -> None:
@@ -54,8 +54,11 @@ async def test_an_error_of_ours_keeps_its_status() -> None:
 
 
 async def test_a_hook_that_hangs_is_given_up() -> None:
+    released = threading.Event()
+    hanging = Hooks("configuration", 0.2, validate_action=lambda *_: released.wait(PATIENCE_S))
     with pytest.raises(Unavailable):
-        await hooks(validate_action=lambda *_: time.sleep(0.8)).action("lab", "x")
+        await hanging.action("lab", "x")
+    released.set()
 
 
 async def test_a_bug_is_a_bug() -> None:

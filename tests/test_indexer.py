@@ -20,6 +20,7 @@ from condastore.tables import CondaChannel, KeyValueStore, utcnow
 from devtools.localchannel.server import Fault, serve
 from tests.channels import write_channel
 from tests.engine.conftest import wait_until
+from tests.patience import PATIENCE_S
 
 
 class Scene:
@@ -159,10 +160,10 @@ async def test_a_cancelled_round_leaves_nothing_behind(scene: Scene, tmp_path: P
     with serve(tmp_path / "channel", faults={"*": Fault(delay=60)}) as server:
         await scene.choose(server.url)
         running = asyncio.create_task(scene.indexer.run())
-        await asyncio.to_thread(wait_until, lambda: bool(server.requests), 60)
+        await asyncio.to_thread(wait_until, lambda: bool(server.requests))
         assert list(scene.store.scratch.iterdir())
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(running, 30)
+            await asyncio.wait_for(running, PATIENCE_S)
     assert not list(scene.store.scratch.iterdir())
     assert await scene.count() == 0

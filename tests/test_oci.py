@@ -1,7 +1,6 @@
 """Names, digests, and the same image in Docker's words."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from condastore import oci
 from tests.images import artifact, image, index
+from tests.patience import processor_time_below
 
 DIGEST = "sha256:" + "0a" * 32
 
@@ -33,10 +33,9 @@ def test_what_is_no_name(name: str) -> None:
 
 
 def test_long_names_take_no_time() -> None:
-    began = time.perf_counter()
-    for text in ("a" * 255, "a-" * 127, "-" * 255, "a/" * 127, "a_" * 127 + "!"):
-        oci.is_repository(text)
-    assert time.perf_counter() - began < 0.05
+    with processor_time_below(0.5):
+        for text in ("a" * 255, "a-" * 127, "-" * 255, "a/" * 127, "a_" * 127 + "!"):
+            oci.is_repository(text)
 
 
 def test_tags() -> None:

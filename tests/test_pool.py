@@ -21,9 +21,9 @@ from condastore.pool import GiveUp, Pool, Retry, Run, Stop, Work
 from condastore.tables import Task, TaskState
 from condastore.tasks import Claim, TaskQueue, enqueue
 from tests.databases import URLS, opened
+from tests.patience import PATIENCE_S
 
 Handler = Callable[[Run], Awaitable[dict[str, Any] | None]]
-SOON_S = 5.0
 
 
 @dataclass
@@ -78,7 +78,7 @@ async def at_work(pool: Pool, drain_s: float = 0) -> AsyncIterator[None]:
         yield
     finally:
         await pool.drain(drain_s)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(PATIENCE_S):
             await running
 
 
@@ -106,7 +106,7 @@ async def row(database: Database, task_id: int) -> Task:
 
 async def ended(database: Database, *task_ids: int) -> list[TaskState]:
     """Waits until the tasks have ended."""
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             found = [(await row(database, task_id)).state for task_id in task_ids]
             if not {TaskState.QUEUED, TaskState.RUNNING} & set(found):
@@ -115,7 +115,7 @@ async def ended(database: Database, *task_ids: int) -> list[TaskState]:
 
 
 async def eventually(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(PATIENCE_S):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
@@ -154,7 +154,7 @@ async def test_a_task_that_ends_makes_room_at_once(database: Database, stage: St
     stage.handler = short
     pool = pool_of(database, {"build": stage.work()})
     ids = await add(database, None, 12)
-    async with at_work(pool), asyncio.timeout(SOON_S):
+    async with at_work(pool), asyncio.timeout(PATIENCE_S):
         assert await ended(database, *ids) == [TaskState.DONE] * 12
     assert stage.most_at_work <= 2
 
@@ -304,7 +304,7 @@ async def test_a_cancel_within_a_failing_handler_is_settled_too(
             raise OSError("broken")
         except OSError:
             failing.set()
-            await asyncio.sleep(10)
+            await asyncio.sleep(2 * PATIENCE_S)
             raise
 
     stage.handler = fail_slowly
@@ -373,7 +373,7 @@ async def test_leases_are_renewed_while_tasks_run(
         for _ in range(3):
             async with database.write() as session:
                 await session.execute(update(Task).values(lease_until=0.0))
-            async with asyncio.timeout(SOON_S):
+            async with asyncio.timeout(PATIENCE_S):
                 while not (await row(database, task_id)).lease_until:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
 
@@ -391,7 +391,7 @@ async def test_a_drain_lets_tasks_finish_and_claims_no_more(
 
     stage.handler = wait
     pool = pool_of(database, {"build": stage.work()}, size=1)
-    async with at_work(pool, drain_s=SOON_S):
+    async with at_work(pool, drain_s=PATIENCE_S):
         await add(database, pool, 3)
         await eventually(lambda: stage.at_work)
         asyncio.get_running_loop().call_later(0.05, released.set)
@@ -413,7 +413,8 @@ async def test_what_outlasts_the_drain_goes_back_as_if_it_had_not_run(
 
 
 async def test_an_idle_pool_ends_at_once(database: Database, stage: Stage) -> None:
-    async with asyncio.timeout(1), at_work(pool_of(database, {"build": stage.work()}), drain_s=60):
+    pool = pool_of(database, {"build": stage.work()})
+    async with asyncio.timeout(PATIENCE_S), at_work(pool, drain_s=2 * PATIENCE_S):
         await asyncio.sleep(0.01)
 
 
@@ -628,7 +629,7 @@ async def test_the_pool_ends_with_its_task_group(database: Database, stage: Stag
     pool = pool_of(database, {"build": stage.work()})
     with contextlib.suppress(ZeroDivisionError):
         try:
-            async with asyncio.timeout(SOON_S), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
                 group.create_task(pool.run())
                 await add(database, pool)
                 await eventually(lambda: stage.at_work)

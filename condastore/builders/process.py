@@ -33,7 +33,7 @@ OUTPUT_LINE_CHARACTERS = 4096
 # Text outside the protocol beyond this is read and dropped.
 OUTPUT_BYTES = 16 * 1024 * 1024
 # A process that left its group may hold the pipe open; a cancel has no more time than this.
-LAST_OUTPUT_S = 0.2
+LAST_OUTPUT_S = 0.5
 PASSED_ON = (
     "http_proxy",
     "https_proxy",

@@ -23,6 +23,7 @@ from condastore.builders.links import Links
 from condastore.builders.process import Event, engine
 from condastore.builds import FINAL, ArtifactType
 from condastore.database import Database
+from condastore.errors import CondaStoreError
 from condastore.faults import fault
 from condastore.image_configuration import ContainerRegistry
 from condastore.image_rows import drop_images
@@ -165,6 +166,17 @@ async def sweep_packages(store: Store) -> None:
         result = await child.do(sweep_job(store), _ignore)
     if result["removed"]:
         logger.info("removed %d files of dead builds from the package store", result["removed"])
+
+
+async def sweep_at_start(store: Store) -> None:
+    """Does the same; a store that is away for a moment does not end the daemon.
+
+    The next task `tidy` sweeps it.
+    """
+    try:
+        await sweep_packages(store)
+    except (CondaStoreError, OSError) as error:
+        logger.error("the package store could not be swept: %s", error)
 
 
 def _environments() -> Any:

@@ -39,6 +39,10 @@ async def read_log(parts: Parts, caller: Caller, build_id: int, offset: int) -> 
     caller.require("environment::read", arn(build))
     if _is_elsewhere(parts, build) and parts.redis is not None:
         return parts.redis.so_far(log_key(build), offset)
+    log = parts.logs.live(build_id)
+    if log is not None and build.status in FINAL:
+        # The row is final a moment before the last lines are in the file.
+        await log.flush()
     return await _stored(parts, build, offset)
 
 

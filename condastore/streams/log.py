@@ -103,6 +103,11 @@ class BuildLog:
         while len(self._pending) > BACKLOG_BYTES and self._writing is not None:
             await asyncio.wait([self._writing])
 
+    async def flush(self) -> None:
+        """Waits until everything that was appended is in the file, if its disk takes it."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+
     def happened(self, event: dict[str, Any]) -> None:
         """Tells the readers of a phase or of progress."""
         if event.get("event") == "progress":
@@ -160,8 +165,7 @@ class BuildLog:
                     await change.wait()
 
     async def _end(self, status: str) -> None:
-        while self._writing is not None:
-            await asyncio.wait([self._writing])
+        await self.flush()
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._executor, _close, self._fd)

@@ -33,6 +33,8 @@ class Fault:
 
     #: Seconds to wait before answering.
     delay: float = 0.0
+    #: Wait for this before answering.
+    until: threading.Event | None = None
     #: Bytes for each second of the body, instead of all at once.
     drip: int | None = None
     #: Answer with this status and no file.
@@ -111,6 +113,13 @@ class ChannelServer:
     def pause(self, seconds: float) -> bool:
         """Wait; False if the server is stopping."""
         return not self._stopping.wait(seconds) if seconds else not self._stopping.is_set()
+
+    def wait(self, event: threading.Event | None) -> bool:
+        """Wait for something; False if the server is stopping."""
+        while event is not None and not event.is_set():
+            if not self.pause(_DRIP_INTERVAL):
+                return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -201,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         fault = channel.fault(path)
         file = self._file(path)
-        if not channel.pause(fault.delay):
+        if not (channel.pause(fault.delay) and channel.wait(fault.until)):
             self.close_connection = True
         elif fault.redirect is not None:
             self._headers(HTTPStatus.FOUND, 0, {"Location": fault.redirect})

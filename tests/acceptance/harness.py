@@ -18,8 +18,9 @@ import asyncpg
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-START_TIMEOUT_S = 30.0
-BUILD_TIMEOUT_S = 120.0
+from tests.patience import PATIENCE_S, pauses
+
+BUILD_TIMEOUT_S = 180.0
 BUILD_ARTIFACTS = "--CondaStore.build_artifacts"
 DEFAULTS = [
     ("--CondaStoreServer.port", 0),
@@ -31,6 +32,8 @@ DEFAULTS = [
     # Only the tests of the package index ask for it.
     ("--CondaStoreWorker.index_interval", 0),
 ]
+# Longer than any test waits: what ends earlier was stopped.
+FOREVER_S = 3 * PATIENCE_S
 ENDED = ("COMPLETED", "FAILED", "CANCELED")
 
 
@@ -49,7 +52,7 @@ class Daemon:
         self.url = ""
         self.token = ""
         # The daemon closes idle connections after a while; ours are younger when used again.
-        self.client = httpx.Client(timeout=30, limits=httpx.Limits(keepalive_expiry=2))
+        self.client = httpx.Client(timeout=PATIENCE_S, limits=httpx.Limits(keepalive_expiry=2))
 
     # The process
 
@@ -72,8 +75,10 @@ class Daemon:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.env, **env},
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
+            # In this order: what a daemon says last is said when it has ended.
+            has_ended = self.process.poll() is not None
             printed = self.output.read_bytes()[began:].decode()
             url = re.search(r"serves (http://\S+)/api/v1/", printed)
             token = re.search(r"change anything: (\S+)\n", printed)
@@ -81,10 +86,10 @@ class Daemon:
                 self.url, self.token = url[1], token[1]
                 self.client.headers["Authorization"] = f"Bearer {self.token}"
                 return self
-            if self.process.poll() is not None:
+            if has_ended:
                 raise DaemonDied(printed)
             time.sleep(0.01)
-        raise DaemonDied(f"not ready after {START_TIMEOUT_S} s:\n{printed}")
+        raise DaemonDied(f"not ready after {PATIENCE_S} s:\n{printed}")
 
     def _defaults(self) -> list[str]:
         """Returns the options that the test did not give."""
@@ -150,12 +155,10 @@ class Daemon:
 
     def ended(self, build_id: int, timeout_s: float = BUILD_TIMEOUT_S) -> dict[str, Any]:
         """Waits until a build has ended and returns it."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+        for _ in pauses(timeout_s):
             build = self.build(build_id)
             if build["status"] in ENDED:
                 return build
-            time.sleep(0.02)
         raise TimeoutError(f"build {build_id} is {build['status']} after {timeout_s} s")
 
     def completed(self, build_id: int) -> dict[str, Any]:
@@ -166,14 +169,12 @@ class Daemon:
 
     def made(self, build_id: int, artifact: str) -> dict[str, Any]:
         """Waits until a form of a build is there; returns what the API says of it."""
-        deadline = time.monotonic() + BUILD_TIMEOUT_S
-        while time.monotonic() < deadline:
+        for _ in pauses(BUILD_TIMEOUT_S):
             rows = self.data_of(f"/build/{build_id}/artifacts/")
             found: dict[str, Any] = next(r for r in rows if r["artifact_type"] == artifact)
             if found["state"] == "READY":
                 return found
             assert found["state"] in ("QUEUED", "RUNNING"), found
-            time.sleep(0.05)
         raise TimeoutError(f"{artifact} of build {build_id} is {found}")
 
     def log(self, build_id: int) -> str:
@@ -190,14 +191,18 @@ class Daemon:
         response = self.request("PUT", f"/build/{build_id}/cancel/")
         assert response.status_code == 200, response.text
 
-    def wait_for_event(self, build_id: int, phase: str) -> None:
-        """Waits until a build enters a phase."""
+    def enters(self, build_id: int, phase: str) -> bool:
+        """Waits until a build enters a phase; whether it was seen in time."""
         with self.socket(build_id) as socket:
             for frame in socket:
                 event = json.loads(frame)
                 if event.get("event") == "phase" and event["phase"] == phase:
-                    return
-        raise AssertionError(f"build {build_id} ended without phase {phase}")
+                    return True
+        return False
+
+    def wait_for_event(self, build_id: int, phase: str) -> None:
+        """Waits until a build, which must last a while then, enters a phase."""
+        assert self.enters(build_id, phase), f"build {build_id} ended without phase {phase}"
 
     # The disk
 
@@ -235,10 +240,12 @@ class Daemon:
         for directory in Path("/proc").glob("[0-9]*"):
             try:
                 working = Path(os.readlink(directory / "cwd").removesuffix(" (deleted)"))
+                if not working.is_relative_to(self.store):
+                    continue
                 state = (directory / "stat").read_text().rpartition(")")[2].split()[0]
             except OSError:
                 continue
-            if working.is_relative_to(self.store) and state != "Z":
+            if state != "Z":
                 found.setdefault(working, []).append(int(directory.name))
         return found
 
@@ -279,14 +286,15 @@ async def _queried(url: str, sql: str) -> list[tuple[Any, ...]]:
         await connection.close()
 
 
-def eventually(true: Callable[[], object], timeout_s: float = 10, what: object = "") -> None:
+def eventually(
+    true: Callable[[], object], timeout_s: float = PATIENCE_S, what: object = ""
+) -> None:
     """Waits until something is so."""
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        if time.monotonic() > deadline:
-            detail = what() if callable(what) else what
-            raise AssertionError(f"not so after {timeout_s} s: {detail or true}")
-        time.sleep(0.02)
+    for _ in pauses(timeout_s):
+        if true():
+            return
+    detail = what() if callable(what) else what
+    raise AssertionError(f"not so after {timeout_s} s: {detail or true}")
 
 
 def is_clean(daemon: Daemon) -> bool:

@@ -149,7 +149,7 @@ def test_deleting_a_build_takes_its_archive_also_while_it_is_made(
         build_id = daemon.submit(specification)
         daemon.completed(build_id)
         daemon.request("POST", ARTIFACTS.format(build_id, "CONDA_PACK"))
-        eventually(lambda: states(daemon, build_id)["CONDA_PACK"] == "RUNNING")
+        eventually(lambda: states(daemon, build_id)["CONDA_PACK"] in ("RUNNING", "READY"))
         assert daemon.request("DELETE", f"/build/{build_id}/").status_code == 200
         eventually(lambda: daemon.build(build_id)["size"] == 0)
         assert not list((daemon.data / "storage" / "archive").glob("*"))
@@ -167,10 +167,16 @@ def test_the_making_of_an_archive_can_be_stopped(tmp_path: Path, channel: str) -
         }
         build_id = daemon.submit(specification)
         daemon.completed(build_id)
-        daemon.request("POST", ARTIFACTS.format(build_id, "CONDA_PACK"))
-        eventually(lambda: states(daemon, build_id)["CONDA_PACK"] == "RUNNING")
-        daemon.request("DELETE", ARTIFACTS.format(build_id, "CONDA_PACK"))
-        eventually(lambda: states(daemon, build_id)["CONDA_PACK"] == "CANCELED", timeout_s=1)
+
+        def ends_canceled() -> bool:
+            """Whether the making was stopped; it may be too quick for us."""
+            daemon.request("POST", ARTIFACTS.format(build_id, "CONDA_PACK"))
+            eventually(lambda: states(daemon, build_id)["CONDA_PACK"] in ("RUNNING", "READY"))
+            daemon.request("DELETE", ARTIFACTS.format(build_id, "CONDA_PACK"))
+            eventually(lambda: states(daemon, build_id).get("CONDA_PACK") != "RUNNING")
+            return states(daemon, build_id).get("CONDA_PACK") == "CANCELED"
+
+        assert any(ends_canceled() for _ in range(10))
         assert daemon.build(build_id)["status"] == "COMPLETED"
         assert daemon.request("GET", f"/build/{build_id}/archive/").status_code == 404
         assert_becomes_clean(daemon)

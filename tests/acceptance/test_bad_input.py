@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from devtools.localchannel.server import ChannelServer, Fault, serve
-from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually, running
+from tests.acceptance.harness import FOREVER_S, Daemon, assert_becomes_clean, eventually, running
 
 MEBIBYTE = 2**20
 INVALID = "Unable to parse. Invalid YAML"
@@ -100,7 +100,8 @@ def test_a_bomb_of_aliases_costs_nothing(daemon: Daemon) -> None:
     began = time.monotonic()
     answer = daemon.post("\n".join(["name: bomb", *lines]))
     assert answer.status_code == 400
-    assert time.monotonic() - began < 1
+    # Written out they would be gigabytes.
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
@@ -320,9 +321,8 @@ class Tool:
 @pytest.fixture(scope="module")
 def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tool]:
     directory = tmp_path_factory.mktemp("tool")
-    options = [f"conda_command={directory / 'conda'}", "max_build_time=3"]
-    arguments = [f"--CondaStore.{option}" for option in options]
-    with running(directory / "data", *arguments) as found:
+    option = f"--CondaStore.conda_command={directory / 'conda'}"
+    with running(directory / "data", option) as found:
         yield Tool(directory / "conda", found)
 
 
@@ -339,9 +339,8 @@ def test_an_engine_that_is_missing(tool: Tool, tiny: str) -> None:
         (["echo oh dear >&2", "exit 3"], "oh dear"),
         (["echo '{}'"], "conda"),
         (["exec yes"], "printed more than 64 MiB"),
-        (["exec yes >&2"], "it took longer than 3 s"),
     ],
-    ids=["crashes", "fails", "answers-nothing", "prints-without-end", "complains-without-end"],
+    ids=["crashes", "fails", "answers-nothing", "prints-without-end"],
 )
 def test_an_engine_that_misbehaves(
     tool: Tool, tiny: str, commands: list[str], expected: str
@@ -352,8 +351,17 @@ def test_an_engine_that_misbehaves(
     assert len(tool.daemon.log(build_id)) < 32 * MEBIBYTE
 
 
+def test_an_engine_that_complains_without_end(tmp_path: Path, tiny: str) -> None:
+    options = [f"conda_command={tmp_path / 'conda'}", "max_build_time=3"]
+    with running(tmp_path / "data", *(f"--CondaStore.{each}" for each in options)) as daemon:
+        Tool(tmp_path / "conda", daemon).does("exec yes >&2")
+        build_id = daemon.submit(specification(tiny, "harmless"))
+        assert "it took longer than 3 s" in reason(daemon, build_id)
+        assert len(daemon.log(build_id)) < 32 * MEBIBYTE
+
+
 def test_a_solve_that_takes_too_long(tmp_path: Path, server: ChannelServer) -> None:
-    server.faults["*repodata*"] = Fault(delay=30)
+    server.faults["*repodata*"] = Fault(delay=FOREVER_S)
     with running(tmp_path / "data", "--CondaStore.conda_max_solve_time=1") as daemon:
         found = reason(daemon, daemon.submit(specification(server.url, "python")))
         assert "1 s" in found

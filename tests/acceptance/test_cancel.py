@@ -2,6 +2,7 @@
 
 import random
 import socket
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,18 @@ from typing import Any
 import pytest
 
 from devtools.localchannel.server import ChannelServer, Fault
-from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually, running
+from tests.acceptance.harness import (
+    FOREVER_S,
+    Daemon,
+    assert_becomes_clean,
+    eventually,
+    running,
+)
+from tests.patience import PATIENCE_S, is_quick, soon
 
 SOON_S = 1.0
+# Beyond this a busy machine is no excuse.
+MOST_S = 4.0
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +45,18 @@ def specification(server: ChannelServer, *packages: str, **fields: Any) -> dict[
     }
 
 
-def assert_cancels(daemon: Daemon, build_id: int) -> None:
-    """Cancels a build and looks at everything that it may have left."""
+def canceled(daemon: Daemon, build_id: int) -> float:
+    """Cancels a build; returns how many seconds it took until it was."""
     began = time.monotonic()
     daemon.cancel(build_id)
-    build = daemon.ended(build_id)
-    took = time.monotonic() - began
-    assert build["status"] == "CANCELED"
-    assert took < SOON_S
+    assert daemon.ended(build_id, PATIENCE_S)["status"] == "CANCELED"
+    return time.monotonic() - began
+
+
+def cleanly_canceled(daemon: Daemon, build_id: int) -> float:
+    """The same; looks at everything that the build may have left."""
+    took = canceled(daemon, build_id)
+    build = daemon.build(build_id)
     assert build["ended_on"] is not None
     assert "LOGS" in {row["artifact_type"] for row in build["build_artifacts"]}
     log = daemon.log(build_id)
@@ -53,39 +67,43 @@ def assert_cancels(daemon: Daemon, build_id: int) -> None:
     assert daemon.prefixes() == []
     eventually(lambda: not daemon.processes(), what=daemon.processes)
     assert_becomes_clean(daemon)
+    return took
 
 
 def test_while_it_waits(daemon: Daemon, server: ChannelServer) -> None:
-    server.faults["*repodata*"] = Fault(delay=30)
+    server.faults["*repodata*"] = Fault(delay=FOREVER_S)
     running_ids = [daemon.submit(specification(server)) for _ in range(2)]
     waiting = daemon.submit(specification(server))
     daemon.cancel(waiting)
     assert daemon.build(waiting)["status"] == "CANCELED"
     assert f"build {waiting} marked as CANCELED" in daemon.log(waiting)
     for build_id in running_ids:
-        assert_cancels_one(daemon, build_id)
+        canceled(daemon, build_id)
     assert_becomes_clean(daemon)
 
 
-def assert_cancels_one(daemon: Daemon, build_id: int) -> None:
-    began = time.monotonic()
-    daemon.cancel(build_id)
-    assert daemon.ended(build_id)["status"] == "CANCELED"
-    assert time.monotonic() - began < SOON_S
-
-
 def test_in_the_solve(daemon: Daemon, server: ChannelServer) -> None:
-    server.faults["*repodata*"] = Fault(delay=30)
-    build_id = daemon.submit(specification(server))
-    eventually(lambda: server.requests)
-    assert_cancels(daemon, build_id)
+    server.faults["*repodata*"] = Fault(delay=FOREVER_S)
+
+    def attempt() -> float:
+        server.requests.clear()
+        build_id = daemon.submit(specification(server))
+        eventually(lambda: server.requests)
+        return cleanly_canceled(daemon, build_id)
+
+    assert is_quick(attempt, SOON_S, MOST_S)
 
 
 def test_in_the_fetch(daemon: Daemon, server: ChannelServer) -> None:
-    server.faults["*.conda"] = Fault(drip=100_000)
-    build_id = daemon.submit(specification(server))
-    eventually(lambda: any(path.endswith(".conda") for path in server.requests))
-    assert_cancels(daemon, build_id)
+    server.faults["*.conda"] = Fault(drip=10_000)
+
+    def attempt() -> float:
+        server.requests.clear()
+        build_id = daemon.submit(specification(server))
+        eventually(lambda: any(path.endswith(".conda") for path in server.requests))
+        return cleanly_canceled(daemon, build_id)
+
+    assert is_quick(attempt, SOON_S, MOST_S)
 
 
 @pytest.mark.parametrize("phase", ["link", "bytecode", "permissions"])
@@ -93,9 +111,9 @@ def test_in_the_phases_that_only_work_here(
     daemon: Daemon, server: ChannelServer, phase: str
 ) -> None:
     # So quick that the cancel may come too late, which must be told as truly.
-    for _ in range(5):
+    for _ in range(30):
         build_id = daemon.submit(specification(server))
-        daemon.wait_for_event(build_id, phase)
+        daemon.enters(build_id, phase)
         daemon.cancel(build_id)
         status = daemon.ended(build_id)["status"]
         log = daemon.log(build_id)
@@ -114,27 +132,32 @@ def test_in_pip(daemon: Daemon, server: ChannelServer) -> None:
         index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
         pip = {"pip": ["alpha", f"--index-url {index}"]}
         wanted = specification(server)
-        build_id = daemon.submit({**wanted, "dependencies": ["python", pip]})
-        silent.settimeout(30)
-        connection, _ = silent.accept()
-        with connection:
-            assert_cancels(daemon, build_id)
+        silent.settimeout(PATIENCE_S)
+
+        def attempt() -> float:
+            build_id = daemon.submit({**wanted, "dependencies": ["python", pip]})
+            connection, _ = silent.accept()
+            with connection:
+                return cleanly_canceled(daemon, build_id)
+
+        assert is_quick(attempt, SOON_S, MOST_S)
 
 
 def test_at_any_moment(daemon: Daemon, server: ChannelServer) -> None:
-    numbers = random.Random(11)
+    numbers, took = random.Random(11), []
     for turn in range(25):
         build_id = daemon.submit(specification(server, "click"))
         time.sleep(numbers.choice([0, 0.002, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5]) * numbers.random())
         began = time.monotonic()
         daemon.cancel(build_id)
-        status = daemon.ended(build_id, 5)["status"]
-        assert time.monotonic() - began < SOON_S
+        status = daemon.ended(build_id)["status"]
+        took.append(time.monotonic() - began)
         assert status in ("CANCELED", "COMPLETED"), turn
         log = daemon.log(build_id)
         assert log.count("marked as CANCELED") == (status == "CANCELED"), log
         if status == "COMPLETED":
             delete(daemon, build_id)
+    assert statistics.median(took) < soon(SOON_S, MOST_S)
     eventually(lambda: not daemon.processes(), what=daemon.processes)
     assert_becomes_clean(daemon)
 
@@ -154,7 +177,7 @@ def test_deleting_an_environment_cancels_what_builds_for_it(
     tmp_path: Path, server: ChannelServer
 ) -> None:
     with running(tmp_path / "data", "--CondaStoreWorker.warm_solvers=0") as daemon:
-        server.faults["*repodata*"] = Fault(delay=30)
+        server.faults["*repodata*"] = Fault(delay=FOREVER_S)
         build_id = daemon.submit(specification(server))
         eventually(lambda: server.requests)
         assert daemon.request("DELETE", "/environment/default/halted/").status_code == 200

@@ -2,9 +2,7 @@
 
 import bz2
 import re
-import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,10 @@ import httpx
 import pytest
 
 from devtools.localchannel.server import ChannelServer, Fault, serve
-from tests.acceptance import harness
-from tests.acceptance.harness import Daemon, running
+from tests.acceptance.harness import FOREVER_S, Daemon, eventually, running
 from tests.channels import write_channel
 
 # The jobs are niced, and machines that test are busy.
-eventually = partial(harness.eventually, timeout_s=60)
 
 VERSIONS = ["1.0rc1", "1.0.dev0", "1.0", "1.0.post1", "1.9", "1.10", "1!0.1"]
 IN_ORDER = ["1!0.1", "1.10", "1.9", "1.0.post1", "1.0", "1.0.dev0", "1.0rc1"]
@@ -181,14 +177,12 @@ def test_the_setting_is_followed_while_the_daemon_runs(
         index(daemon, [first.url, local])
         eventually(lambda: count(daemon) == 11)
         # Also in the middle of a job.
-        first.faults["*"] = Fault(delay=60)
+        first.faults["*"] = Fault(delay=FOREVER_S)
         index(daemon, [first.root + "/silent", local])
         first.requests.clear()
         eventually(lambda: first.requests)
-        began = time.monotonic()
         index(daemon, [local])
         eventually(lambda: count(daemon) == 2)
-        assert time.monotonic() - began < 30
         index(daemon, [])
         eventually(lambda: count(daemon) == 0)
         # What builds use is another thing, and the channels stay known.

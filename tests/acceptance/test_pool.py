@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from devtools.localchannel.server import ChannelServer, Fault
-from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually, running
+from tests.acceptance.harness import (
+    FOREVER_S,
+    Daemon,
+    assert_becomes_clean,
+    eventually,
+    running,
+)
 
 
 def specification(channel: str, *packages: str, name: str = "pooled") -> dict[str, Any]:
@@ -46,21 +52,23 @@ def test_a_cached_build_does_not_wait_for_anothers_download(
             return time.monotonic() - began
 
         alone = min(warm(f"alone-{number}") for number in range(3))
-        server.faults["*flask*"] = Fault(drip=2_000)
+        server.faults["*flask*"] = Fault(drip=200)
         slow = daemon.submit(specification(server.url, "python", "flask", name="slow"))
         daemon.wait_for_event(slow, "fetch")
         beside = min(warm(f"beside-{number}") for number in range(3))
         assert daemon.build(slow)["status"] == "BUILDING"
         print(f"a cached build took {alone:.2f} s alone, {beside:.2f} s beside a slow download")
-        assert beside - alone < 1
+        # The download would last for minutes.
+        assert beside - alone < 15
         daemon.cancel(slow)
         assert daemon.ended(slow)["status"] == "CANCELED"
 
 
 def test_namespaces_take_turns(tmp_path: Path, tiny: str, server: ChannelServer) -> None:
-    server.faults["*repodata*"] = Fault(delay=60)
+    server.faults["*repodata*"] = Fault(delay=FOREVER_S)
     with running(tmp_path / "data", "--CondaStoreWorker.concurrency=1") as daemon:
         blocker = daemon.submit(specification(server.url, "python"), namespace="zero")
+        eventually(lambda: server.requests)
         many = [daemon.submit(specification(tiny, "harmless"), namespace="many") for _ in range(5)]
         few = [daemon.submit(specification(tiny, "harmless"), namespace="few") for _ in range(2)]
         daemon.cancel(blocker)
@@ -75,7 +83,7 @@ def test_namespaces_take_turns(tmp_path: Path, tiny: str, server: ChannelServer)
 def test_what_was_queued_is_built_after_a_restart(
     tmp_path: Path, tiny: str, server: ChannelServer
 ) -> None:
-    server.faults["*repodata*"] = Fault(delay=60)
+    server.faults["*repodata*"] = Fault(delay=FOREVER_S)
     with running(tmp_path / "data", "--CondaStoreWorker.concurrency=1") as daemon:
         blocker = daemon.submit(specification(server.url, "python", name="blocker"))
         waiting = [daemon.submit(specification(tiny, "harmless")) for _ in range(3)]
@@ -106,25 +114,28 @@ def test_the_link_follows_the_last_build_when_two_end_at_once(tmp_path: Path, ti
 def test_a_deletion_does_not_wait_for_builds(
     tmp_path: Path, tiny: str, server: ChannelServer
 ) -> None:
-    server.faults["*repodata*"] = Fault(delay=60)
+    server.faults["*repodata*"] = Fault(delay=FOREVER_S)
     with running(tmp_path / "data", "--CondaStoreWorker.concurrency=1") as daemon:
         build_id = daemon.submit(specification(tiny, "harmless"))
         daemon.completed(build_id)
         daemon.submit(specification(server.url, "python", name="blocker"))
         eventually(lambda: server.requests)
         daemon.request("DELETE", f"/build/{build_id}/")
-        eventually(lambda: daemon.build(build_id)["size"] == 0, timeout_s=5)
+        eventually(lambda: daemon.build(build_id)["size"] == 0)
 
 
 def test_an_idle_daemon_does_nothing(daemon: Daemon, tiny: str) -> None:
     daemon.completed(daemon.submit(specification(tiny, "harmless")))
-    time.sleep(1)
 
     def cpu_ticks() -> int:
         fields = Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
-    before = cpu_ticks()
-    time.sleep(2)
-    # A tick is 10 ms.
-    assert cpu_ticks() - before <= 2
+    def is_idle() -> bool:
+        before = cpu_ticks()
+        time.sleep(2)
+        # A tick is 10 ms.
+        return cpu_ticks() - before <= 2
+
+    # At first it tidies up.
+    eventually(is_idle)

@@ -38,7 +38,7 @@ def test_a_restart_of_postgresql_ends_no_build(
         database.start()
         daemon.completed(build_id)
         assert daemon.query("SELECT attempts FROM task WHERE kind = 'build'") == [(1,)]
-        assert daemon.request("GET", "/health/").status_code == 200
+        eventually(lambda: daemon.request("GET", "/health/").status_code == 200)
 
         # And while it publishes: all of the work is done, and kept.
         daemon.stop()

@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from condastore.auth.registry_tokens import AUDIENCE
-from tests.acceptance.harness import Daemon, running
+from tests.acceptance.harness import Daemon, eventually, running
 from tests.acceptance.registry import (
     Content,
     Puller,
@@ -203,9 +203,14 @@ def test_20_tokens_that_are_no_good(scene: Scene) -> None:
 
 
 def test_20_tokens_that_have_ended_or_were_revoked(scene: Scene) -> None:
-    ending = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
-    short = scene.mint(expiration=ending, **viewer("private/*"))
-    assert scene.token(short, PULL_A).status_code == 200
+    for lifetime in (1, 5, 25, 125):
+        ending = (datetime.now(UTC) + timedelta(seconds=lifetime)).isoformat()
+        short = scene.mint(expiration=ending, **viewer("private/*"))
+        # On a busy machine it may have ended already.
+        if scene.token(short, PULL_A).status_code == 200:
+            break
+    else:
+        raise AssertionError("no token was good for anything")
     revoked = scene.mint(**viewer("private/*"))
     derived = scene.token(revoked, PULL_A).json()["token"]
     (row,) = scene.daemon.data_of("/token/?sort_by=id&order=desc&size=1")
@@ -214,8 +219,7 @@ def test_20_tokens_that_have_ended_or_were_revoked(scene: Scene) -> None:
     # What was made from it ends by itself, soon.
     lifetime_s = jwt.decode(derived, options={"verify_signature": False})["exp"] - time.time()
     assert 0 < lifetime_s <= 600
-    time.sleep(2.5)
-    assert scene.token(short, PULL_A).status_code == 401
+    eventually(lambda: scene.token(short, PULL_A).status_code == 401, timeout_s=200)
 
 
 def test_21_a_token_opens_what_it_is_for(scene: Scene) -> None:

@@ -65,7 +65,7 @@ def test_artifacts_come_from_s3_and_an_outage_loses_none(
         assert health.status_code == 503 and "storage" in health.json()["message"]
 
         server.start()
-        eventually(lambda: not list((tmp_path / "data" / "unstored").iterdir()), timeout_s=30)
+        eventually(lambda: not list((tmp_path / "data" / "unstored").iterdir()))
         assert_stored_in(server, daemon, second)
         eventually(lambda: daemon.request("GET", "/health/").status_code == 200)
         assert server.secret_key not in daemon.output.read_text()

@@ -90,7 +90,7 @@ def test_a_journey(daemon: Daemon, visit: Visit, channel: str) -> None:
     area.fill(f"name: x\nchannels:\n  - {channel}\ndependencies:\n  - python\n")
     page.get_by_label("Name", exact=True).fill("science")
     expect(area).to_have_value(re.compile("^name: science\n"))
-    eventually(lambda: daemon.data_of("/package/?search=six"), timeout_s=60)
+    eventually(lambda: daemon.data_of("/package/?search=six"))
     page.keyboard.press("Escape")
     page.keyboard.press("/")
     page.keyboard.type("six")
@@ -147,7 +147,7 @@ def test_a_journey(daemon: Daemon, visit: Visit, channel: str) -> None:
     page.get_by_text("Description, people, settings, delete").click()
     page.get_by_role("button", name="Delete science").click()
     expect(page.get_by_text("ada/science is being deleted")).to_be_visible()
-    eventually(lambda: daemon.request("GET", "/environment/ada/science/").status_code == 404, 60)
+    eventually(lambda: daemon.request("GET", "/environment/ada/science/").status_code == 404)
 
 
 def test_without_javascript(daemon: Daemon, visit: Visit, tiny: str) -> None:
@@ -301,7 +301,7 @@ def test_what_was_typed_outlives_a_lost_session(daemon: Daemon, visit: Visit, ti
     _text(page).press("End")
     _text(page).press("Enter")
     expect(page.get_by_role("alert").filter(has_text="not signed in any more")).to_be_visible()
-    page.wait_for_timeout(500)
+    page.wait_for_function("Object.values(sessionStorage).some(kept => kept.includes('kept'))")
     visitor.sign_in("dora", "secret", "/ui/new/")
     expect(page.get_by_text("What you had typed here before is back.")).to_be_visible()
     assert "name: kept" in _text(page).input_value()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.browser import chromium
+from tests.acceptance.browser import TIMEOUT_MS, chromium
 from tests.acceptance.harness import Daemon, eventually, running
 from tests.conftest import CACHE
 
@@ -63,7 +63,7 @@ def daemon(
 def page() -> Iterator[Page]:
     with chromium() as browser:
         found = browser.new_page(viewport={"width": 1300, "height": 1000})
-        found.set_default_timeout(20_000)
+        found.set_default_timeout(TIMEOUT_MS)
         yield found
 
 
@@ -96,7 +96,7 @@ def sign_in(daemon: Daemon, page: Page) -> None:
     page.fill("#username", "ada")
     page.fill("#password", "secret")
     page.get_by_role("button", name="Sign In").click()
-    expect(page.get_by_role("button", name="Log out")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("button", name="Log out")).to_be_visible(timeout=TIMEOUT_MS)
 
 
 def begin_environment(daemon: Daemon, page: Page, name: str) -> None:
@@ -108,7 +108,7 @@ def begin_environment(daemon: Daemon, page: Page, name: str) -> None:
 
 def test_a_package_is_picked_with_its_version(daemon: Daemon, page: Page, tiny: str) -> None:
     """The picker finds names in the package index, and the versions of one."""
-    eventually(lambda: daemon.data_of("/package/?search=harmless"), timeout_s=60)
+    eventually(lambda: daemon.data_of("/package/?search=harmless"))
     sign_in(daemon, page)
     begin_environment(daemon, page, "picked")
     page.get_by_role("button", name="+ Add Package").click()
@@ -122,7 +122,7 @@ def test_a_package_is_picked_with_its_version(daemon: Daemon, page: Page, tiny: 
     page.get_by_label("Enter channel").fill(tiny)
     page.get_by_label("Enter channel").press("Enter")
     page.get_by_role("button", name="Create", exact=True).click()
-    expect(page.get_by_text("Status: Completed")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Status: Completed")).to_be_visible(timeout=TIMEOUT_MS)
     build_id = daemon.data_of("/environment/ada/picked/")["current_build_id"]
     spec = daemon.build(build_id)["specification"]["spec"]
     assert spec["dependencies"] == ["harmless>=1.0"]
@@ -140,8 +140,8 @@ def test_a_journey(daemon: Daemon, page: Page, tiny: str) -> None:
         f"channels:\n  - {tiny}\ndependencies:\n  - harmless\nvariables: {{}}\n"
     )
     page.get_by_role("button", name="Create", exact=True).click()
-    expect(page.get_by_text("Status: Completed")).to_be_visible(timeout=20_000)
-    expect(page.get_by_text("Show lockfile")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Status: Completed")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text("Show lockfile")).to_be_visible(timeout=TIMEOUT_MS)
 
     first = daemon.data_of("/environment/ada/from-the-ui/")["current_build_id"]
     second = daemon.request("PUT", f"/build/{first}/").json()["data"]["build_id"]

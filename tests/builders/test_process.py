@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from condastore.builders import process
 from condastore.builders.process import Event, crash, engine, printable, start_engine
 from condastore.errors import BuildError
+from tests.patience import PATIENCE_S
 
 # Plays the engine: runs the code in the job, which may use `say`.
 PLAYER = """\
@@ -88,8 +88,14 @@ def players() -> list[str]:
 
 
 async def eventually_gone(pid: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not is_gone(pid):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def eventually_open(descriptors: int) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while len(os.listdir("/proc/self/fd")) != descriptors:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -278,7 +284,7 @@ def test_no_line_keeps_a_control_character(line: str) -> None:
 @pytest.mark.usefixtures("player")
 async def test_grandchildren_go_with_their_group(tmp_path: Path) -> None:
     code = """
-        grandchild = subprocess.Popen(["sleep", "60"])
+        grandchild = subprocess.Popen(["sleep", "300"])
         say("result", pid=grandchild.pid)
     """
     result = await play(tmp_path, code)
@@ -289,7 +295,7 @@ async def test_grandchildren_go_with_their_group(tmp_path: Path) -> None:
 async def test_grandchildren_go_with_a_child_that_ends_by_itself(tmp_path: Path) -> None:
     async with engine(tmp_path) as child:
         code = """
-            print(subprocess.Popen(["sleep", "60"]).pid, flush=True)
+            print(subprocess.Popen(["sleep", "300"]).pid, flush=True)
             sys.exit(3)
         """
         listener = Listener()
@@ -303,28 +309,26 @@ async def test_grandchildren_go_with_a_child_that_ends_by_itself(tmp_path: Path)
 async def test_one_that_left_the_group_can_not_hold_up_the_end(tmp_path: Path) -> None:
     """It keeps the pipes open; a cancel must not wait for that."""
     code = """
-        far = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        far = subprocess.Popen(["sleep", "300"], start_new_session=True)
         say("result", pid=far.pid)
     """
-    began = time.monotonic()
-    result = await play(tmp_path, code)
-    assert time.monotonic() - began < 2
+    async with asyncio.timeout(PATIENCE_S):
+        result = await play(tmp_path, code)
     os.kill(result["pid"], signal.SIGKILL)
 
 
 @pytest.mark.usefixtures("player")
 async def test_a_cancel_ends_the_child_at_once(tmp_path: Path) -> None:
     listener = Listener()
-    code = "print(os.getpid(), flush=True); time.sleep(60)"
+    code = "print(os.getpid(), flush=True); time.sleep(300)"
     playing = asyncio.create_task(play(tmp_path, code, listener))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not listener.events:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    began = time.monotonic()
     playing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await playing
-    assert time.monotonic() - began < 0.5
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(asyncio.CancelledError):
+            await playing
     assert is_gone(int(listener.output))
 
 
@@ -340,8 +344,7 @@ async def test_a_cancel_at_any_moment_leaves_no_process_and_no_descriptor(tmp_pa
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)
     assert players() == []
-    await asyncio.sleep(0.05)
-    assert len(os.listdir("/proc/self/fd")) == before
+    await eventually_open(before)
     assert os.listdir(tmp_path) == ["player"]
 
 
@@ -402,5 +405,4 @@ async def test_a_scratch_directory_that_is_gone_is_an_error_of_the_disk(tmp_path
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(FileNotFoundError):
         await start_engine(tmp_path / "none")
-    await asyncio.sleep(0.01)
-    assert len(os.listdir("/proc/self/fd")) == before
+    await eventually_open(before)

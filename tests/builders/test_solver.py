@@ -14,6 +14,7 @@ from condastore.builders.process import Event
 from condastore.builders.solver import SolverPool
 from condastore.configuration import CondaStoreWorker, server_platform
 from condastore.errors import BuildError
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -126,14 +127,14 @@ async def test_a_cancelled_solve_takes_its_solver_with_it(
 
         async def hear(_: Event) -> None:
             heard.set()
-            await asyncio.sleep(60)
+            await asyncio.sleep(2 * PATIENCE_S)
 
         solving = asyncio.create_task(pool.solve(job(small_channel, scratch, "flask"), hear))
-        await asyncio.wait_for(heard.wait(), 10)
+        await asyncio.wait_for(heard.wait(), PATIENCE_S)
         assert pids(pool) == []
         solving.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(solving, 1)
+            await asyncio.wait_for(solving, PATIENCE_S / 2)
         assert is_gone(pid)
         await pool.solve(job(small_channel, scratch, "six"), ignore)
 
@@ -145,7 +146,9 @@ async def test_a_solver_that_died_while_it_waited_is_not_used(
         await pool.solve(job(small_channel, scratch, "six"), ignore)
         [pid] = pids(pool)
         os.kill(pid, signal.SIGKILL)
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(PATIENCE_S):
+            while pool._idle[0].child.is_alive:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         await pool.solve(job(small_channel, scratch, "six"), ignore)
         assert pids(pool) != [pid]
 
@@ -155,15 +158,16 @@ async def test_a_solver_that_nobody_uses_ends(small_channel: Path, scratch: Path
         solves = [pool.solve(job(small_channel, scratch, "six"), ignore) for _ in range(2)]
         await asyncio.gather(*solves)
         waiting = pids(pool)
-        assert len(waiting) == 2
-        async with asyncio.timeout(5):
+        # On a busy machine the first has gone before the second comes.
+        assert 1 <= len(waiting) <= 2
+        async with asyncio.timeout(PATIENCE_S):
             while not all(map(is_gone, waiting)):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert pids(pool) == []
         # And then again.
         await pool.solve(job(small_channel, scratch, "six"), ignore)
         [pid] = pids(pool)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not is_gone(pid):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 

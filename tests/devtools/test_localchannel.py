@@ -37,6 +37,7 @@ from devtools.localchannel.package import PLACEHOLDER, File, Package, Symlink
 from devtools.localchannel.requirements import depends, match_spec, version_spec
 from devtools.localchannel.server import Fault, serve
 from devtools.localchannel.synthetic import TYPICAL_REQUEST
+from tests.patience import PATIENCE_S
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -461,7 +462,7 @@ class TestServer:
         with serve(directory, faults={"*": Fault(drip=1)}) as server:
             response = urllib.request.urlopen(f"{server.url}/noarch/file")
             assert response.read(1) == b"x"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < PATIENCE_S
 
     def test_rattler_solves_through_a_token(self, small_channel: Path) -> None:
         with serve(small_channel, token="secret") as server:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from devtools.localchannel.hostile import write_hostile
+from tests.patience import PATIENCE_S
 
 Event = dict[str, Any]
 Job = dict[str, Any]
@@ -133,7 +134,7 @@ def remain(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Waits for something to become true."""
     deadline = time.monotonic() + timeout_s
     while not condition():

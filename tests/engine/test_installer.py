@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from devtools.localchannel.rawpackage import RawMember, path_entry
 from tests.engine.conftest import Outcome, Place, run, wait_until
 from tests.engine.test_store import write_package
+from tests.patience import PATIENCE_S
 
 NAME = "my env's"
 SHELLS = ["dash", "bash"]
@@ -294,13 +294,17 @@ def test_a_failure_leaves_nothing(made: Place, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("shell", SHELLS)
 def test_interrupted(installer: Path, tmp_path: Path, shell: str, number: int) -> None:
-    slow = stand_ins(tmp_path / "slow", gzip='/bin/gzip "$@" | (head -c 9000000; sleep 60)')
+    slow = stand_ins(tmp_path / "slow", gzip='/bin/gzip "$@" | (head -c 9000000; sleep 300)')
     prefix = tmp_path / "prefix"
-    command: Sequence[str | Path] = [shell, installer, "-b", "-p", prefix]
-    running = subprocess.Popen(command, env={"PATH": slow}, start_new_session=True)
-    wait_until(lambda: (prefix / "bin").exists())
-    os.killpg(running.pid, number)
-    assert running.wait(timeout=10) == 128 + number
+    # Who runs the tests in the background has them ignore some signals, and so would a shell.
+    command: list[str | Path] = ["env", "--default-signal", shell, installer, "-b", "-p", prefix]
+    with subprocess.Popen(command, env={"PATH": slow}, start_new_session=True) as running:
+        try:
+            wait_until(lambda: (prefix / "bin").exists())
+            os.killpg(running.pid, number)
+            assert running.wait(timeout=PATIENCE_S) == 128 + number
+        finally:
+            running.kill()
     assert not prefix.exists()
 
 

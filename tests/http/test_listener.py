@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from condastore.http.listener import Listener
+from tests.patience import PATIENCE_S
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,7 +39,7 @@ async def test_one_too_many_waits_until_another_ends() -> None:
     listener.setblocking(False)
     port = listener.getsockname()[1]
     async with await asyncio.start_server(echo, sock=listener, backlog=4):
-        held = [await answered(port, wait_s=5) for _ in range(3)]
+        held = [await answered(port, wait_s=PATIENCE_S) for _ in range(3)]
         assert all(held)
         assert listener.open == 3
         assert await answered(port, wait_s=0.2) is None
@@ -46,10 +47,10 @@ async def test_one_too_many_waits_until_another_ends() -> None:
         for writer in held:
             assert writer is not None
             writer.close()
-        late = await answered(port, wait_s=5)
+        late = await answered(port, wait_s=PATIENCE_S)
         assert late is not None
         late.close()
-        for _ in range(500):
+        for _ in range(6000):
             if listener.open:
                 await asyncio.sleep(0.01)
         assert listener.open == 0

@@ -10,6 +10,7 @@ import pytest
 from condastore.storage.outbox import Outbox
 from condastore.storage.s3 import S3Storage
 from devtools.servers import S3Server, running
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ async def read(outbox: Outbox, key: str) -> bytes:
 
 
 async def sent(outbox: Outbox) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while outbox.waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 

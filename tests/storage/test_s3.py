@@ -14,6 +14,7 @@ from condastore.errors import ConfigurationError, StorageUnavailable
 from condastore.storage import multipart
 from condastore.storage.s3 import S3Storage
 from devtools.servers import S3Server, free_port
+from tests.patience import PATIENCE_S
 from tests.storage.storages import bucket_of
 
 MIB = 1024**2
@@ -101,7 +102,7 @@ async def test_a_download_has_an_address_of_its_own_for_a_while(s3_server: S3Ser
         assert answer.headers["content-type"].startswith("text/yaml")
         assert "attachment" in answer.headers["content-disposition"]
         assert (await client.get(url.replace("a.yml", "b.yml"))).status_code == 403
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await client.get(url)).status_code == 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
     await storage.close()

@@ -9,6 +9,7 @@ import pytest
 
 from condastore.storage import LocalStorage
 from condastore.streams import Ended, LogHub, Text
+from tests.patience import PATIENCE_S
 
 KEY = "logs/0e4b7b86-1795391714-2-env.log"
 
@@ -60,7 +61,7 @@ async def test_a_log_can_be_read_at_every_moment_of_its_end(
         log, file = hub.live(2), hub.file(KEY)
         assert log is not None or file is not None or await storage.size(KEY) == 5
         if log is not None:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 assert [p async for p in log.follow(0)][-1] == Ended("COMPLETED")
         await asyncio.sleep(0)
 
@@ -107,7 +108,7 @@ async def test_detaching_ends_the_readers_and_not_the_logs(hub: LogHub) -> None:
     reading = asyncio.create_task(anext(log.follow(0), None))
     await asyncio.sleep(0.02)
     hub.detach()
-    assert await asyncio.wait_for(reading, 5) is None
+    assert await asyncio.wait_for(reading, PATIENCE_S) is None
     assert hub.live(2) is log
     await hub.end(2, KEY, "FAILED")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from condastore.streams import BuildLog, Ended, Happened, Position, Text
 from condastore.streams.log import BACKLOG_BYTES, CHUNK_BYTES, PHASES_KEPT
+from tests.patience import PATIENCE_S
 
 MIB = 1024**2
 
@@ -149,7 +150,7 @@ async def test_a_chunk_never_ends_within_a_character(log: BuildLog) -> None:
 async def test_bytes_that_are_no_text_are_passed_on_as_they_are(log: BuildLog) -> None:
     """A disk that was full for a moment leaves half a character; offsets must stay right."""
     log.append("before\n")
-    await asyncio.sleep(0.05)
+    await log.flush()
     with log.path.open("ab") as file:
         file.write(b"\xf0\x9f")
     log.append("after €\n")
@@ -199,11 +200,20 @@ async def test_what_must_be_there_does_not_let_more_in(
     assert log.path.read_text().count("left out") == 1
 
 
+async def test_what_was_said_is_in_the_file_after_a_flush(log: BuildLog) -> None:
+    await log.flush()
+    for number in range(20):
+        log.append(f"line {number}\n")
+        await log.flush()
+        assert log.path.read_text().endswith(f"line {number}\n")
+    await log.end("COMPLETED")
+
+
 async def test_the_writer_waits_for_a_disk_that_is_far_behind(log: BuildLog) -> None:
     log.append("x" * 100 + "\n")
     await log.drain()
     log.append("y" * (BACKLOG_BYTES // 2) + "\n")
-    await asyncio.wait_for(log.drain(), 5)
+    await asyncio.wait_for(log.drain(), PATIENCE_S)
     await log.end("COMPLETED")
 
 
@@ -212,7 +222,7 @@ async def test_a_reader_that_never_reads_holds_nothing_up(log: BuildLog) -> None
     for number in range(200):
         log.append(f"{number:08}\n" * 100)
         await log.drain()
-    await asyncio.wait_for(log.end("COMPLETED"), 5)
+    await asyncio.wait_for(log.end("COMPLETED"), PATIENCE_S)
     assert len(await text_of(slow, 0)) == 200 * 100 * 9
 
 
@@ -220,7 +230,7 @@ async def test_a_disk_that_is_full_ends_the_log_but_not_the_build(
     log: BuildLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     log.append("written\n")
-    await asyncio.sleep(0.05)
+    await log.flush()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -228,7 +238,7 @@ async def test_a_disk_that_is_full_ends_the_log_but_not_the_build(
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
         patch.setattr("condastore.streams.log._write_all", full)
         log.append("lost\n")
-        await asyncio.sleep(0.05)
+        await log.flush()
         log.append("lost as well\n")
     await log.end("FAILED")
     assert await read(log.follow(0)) == [Text(0, b"written\n"), Ended("FAILED")]
@@ -272,7 +282,7 @@ async def test_the_events_of_a_long_build_do_not_pile_up(log: BuildLog) -> None:
 
 async def test_a_reader_is_woken_by_text_by_events_and_by_the_end(log: BuildLog) -> None:
     positions = log.follow(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         log.append("a\n")
         assert await anext(positions) == Text(0, b"a\n")
         waiting = asyncio.ensure_future(anext(positions))
@@ -294,7 +304,7 @@ async def test_a_detached_reader_is_not_told_an_end(log: BuildLog) -> None:
     reading = asyncio.create_task(read(log.follow(0)))
     await asyncio.sleep(0.05)
     log.detach()
-    assert await asyncio.wait_for(reading, 5) == [Text(0, b"a\n")]
+    assert await asyncio.wait_for(reading, PATIENCE_S) == [Text(0, b"a\n")]
     assert await read(log.follow(0)) == []
     await log.end("COMPLETED")
 
@@ -329,7 +339,7 @@ async def test_a_log_ends_although_whoever_ended_it_was_cancelled(log: BuildLog)
     await asyncio.sleep(0)
     ending.cancel()
     await asyncio.gather(ending, return_exceptions=True)
-    await asyncio.wait_for(log.end("FAILED"), 5)
+    await asyncio.wait_for(log.end("FAILED"), PATIENCE_S)
     assert await read(log.follow(0)) == [Text(0, b"a\n"), Ended("CANCELED")]
 
 
@@ -342,7 +352,7 @@ async def test_a_disk_that_fails_at_the_end_does_not_keep_the_readers(
     log.append("a\n")
     with caplog.at_level(logging.CRITICAL), monkeypatch.context() as patch:
         patch.setattr("os.fsync", broken)
-        await asyncio.wait_for(log.end("FAILED"), 5)
+        await asyncio.wait_for(log.end("FAILED"), PATIENCE_S)
     assert await read(log.follow(0)) == [Text(0, b"a\n"), Ended("FAILED")]
 
 

@@ -13,6 +13,7 @@ from condastore.errors import ConfigurationError
 from condastore.streams import BuildLog, Ended, Happened, Position, Text
 from condastore.streams.redis import RedisLogs
 from devtools.servers import RedisServer, running
+from tests.patience import PATIENCE_S
 
 KEY = "logs/a.log"
 
@@ -43,7 +44,7 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 
 
 async def followed(logs: RedisLogs, offset: int = 0) -> list[Position]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         return [position async for position in logs.follow(KEY, offset) if position is not None]
 
 
@@ -85,12 +86,12 @@ async def test_what_is_there_so_far_is_read_while_more_comes(
         log.append("first\n")
 
         async def go_on() -> None:
-            for number in range(10_000):
+            for number in range(1_000_000):
                 log.happened({"event": "progress", "done": number})
                 await asyncio.sleep(0.001)
 
         going_on = asyncio.create_task(go_on())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not (found := text_of([p async for p in reader.so_far(KEY, 2)])):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert found == "rst\n"
@@ -106,7 +107,7 @@ async def test_a_redis_that_restarts_empty_costs_nothing_but_time(
         log = BuildLog(tmp_path / "a.log", 10**6, executor)
         writer.publish(KEY, log)
         log.append("before\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             async for position in reader.follow(KEY, 0):
                 if isinstance(position, Text):
                     break
@@ -118,7 +119,7 @@ async def test_a_redis_that_restarts_empty_costs_nothing_but_time(
         server.start()
         log.append("after\n")
         await log.end("FAILED")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 found = await followed(reader, 3)
                 if Ended("FAILED") in found:
@@ -139,7 +140,7 @@ async def test_a_stream_is_no_larger_than_allowed_and_says_what_it_lacks(
             await asyncio.sleep(0.002)
         await log.end("COMPLETED")
         size = 200 * 4001
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while text_of(await followed(reader, size - 4001))[:4] != "0199":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         # It ends where it has a gap, and not with the end of the log.
@@ -156,13 +157,18 @@ async def test_a_build_that_was_taken_over_is_read_from_its_new_start(
         first = BuildLog(tmp_path / "first.log", 10**6, executor)
         dead.publish(KEY, first)
         first.append("half done\n")
-        reading = asyncio.create_task(followed(reader))
-        await asyncio.sleep(0.3)
+        positions = reader.follow(KEY, 0)
+        read: list[Position] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while not text_of(read):
+                read += [p for p in [await anext(positions)] if p is not None]
         second = BuildLog(tmp_path / "second.log", 10**6, executor)
         heir.publish(KEY, second)
         second.append("done\n")
         await second.end("COMPLETED")
-        assert text_of(await reading) == "half done\ndone\n"
+        async with asyncio.timeout(PATIENCE_S):
+            read += [position async for position in positions if position is not None]
+        assert text_of(read) == "half done\ndone\n"
         await first.end("FAILED")
 
 
