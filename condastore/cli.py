@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from traitlets import TraitError
 from traitlets.config import Configurable
@@ -13,9 +12,7 @@ from condastore.auth import AdminToken, keep_secret
 from condastore.configuration import AuthenticationBackend, CondaStore
 from condastore.configuration_file import configuration_file
 from condastore.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from condastore.daemon import CondaStoreServer
+from condastore.server_configuration import CondaStoreServer
 
 HELP = """\
 condastore builds, versions and serves conda environments.
@@ -38,11 +35,11 @@ condastore builds, versions and serves conda environments.
 
 def serve(arguments: Sequence[str]) -> int:
     """Runs the daemon."""
-    from condastore.daemon import CondaStoreServer
+    from condastore import daemon
 
     app = CondaStoreServer.instance()
     app.initialize(list(arguments))
-    app.start()
+    daemon.serve(app)
     return 0
 
 
@@ -56,7 +53,6 @@ def config(arguments: Sequence[str]) -> int:
 def configurable_classes() -> list[type[Configurable]]:
     """Returns all classes that have settings, those as well that a daemon imports if it must."""
     from condastore.auth import oauth, pam
-    from condastore.daemon import CondaStoreServer
     from condastore.storage.s3 import S3Storage
 
     return [
@@ -72,8 +68,6 @@ def configurable_classes() -> list[type[Configurable]]:
 
 def token(arguments: Sequence[str]) -> int:
     """Prints the admin token."""
-    from condastore.daemon import CondaStoreServer
-
     app = CondaStoreServer.instance()
     app.initialize(list(arguments))
     backend = AuthenticationBackend(parent=app)
@@ -96,10 +90,8 @@ def storage(arguments: Sequence[str]) -> int:
     return storage_command(*_configured(arguments))
 
 
-def _configured(arguments: Sequence[str]) -> "tuple[CondaStoreServer, list[str]]":
+def _configured(arguments: Sequence[str]) -> tuple[CondaStoreServer, list[str]]:
     """Returns the configuration that the options describe, and the words beside them."""
-    from condastore.daemon import CondaStoreServer
-
     app = CondaStoreServer.instance()
     app.initialize([argument for argument in arguments if argument.startswith("-")])
     return app, [argument for argument in arguments if not argument.startswith("-")]
