@@ -39,7 +39,7 @@ def serve(arguments: Sequence[str]) -> int:
 
     app = CondaStoreServer.instance()
     app.initialize(list(arguments))
-    daemon.serve(app)
+    daemon.serve(app, arguments)
     return 0
 
 

@@ -1,12 +1,27 @@
 """What an operator sets of the server, and how it is read: options, then the configuration file."""
 
 import logging
+import re
+import traceback
 from pathlib import Path
 from typing import Any
 
 import traitlets
-from traitlets import Bool, Dict, Float, Integer, List, Tuple, Type, Unicode, validate
-from traitlets.config import Application, Config, Configurable, catch_config_error
+from traitlets import (
+    Bool,
+    Dict,
+    Float,
+    Integer,
+    List,
+    TraitError,
+    Tuple,
+    Type,
+    Unicode,
+    default,
+    validate,
+)
+from traitlets.config import Application, Config, Configurable
+from traitlets.config.loader import ArgumentError
 
 from condastore import __version__
 from condastore.auth import Authentication, DummyAuthentication, TokenAuthentication
@@ -19,6 +34,11 @@ from condastore.configuration import (
 from condastore.errors import ConfigurationError
 from condastore.image_configuration import ContainerRegistry, Images
 from condastore.storage import LocalStorage
+
+# As traitlets name a setting that is wrong, and as we do.
+_SETTING = re.compile(
+    r"'(?P<trait>\w+)' trait of an? (?P<instance>\w+) instance|(?P<section>\w+)\.(?P<name>\w+): "
+)
 
 LOGINS: list[type[Configurable]] = [Authentication, TokenAuthentication, DummyAuthentication]
 
@@ -56,6 +76,21 @@ class CondaStoreServer(Application):
     port = Integer(8080, min=0, max=65535, help="Port to listen on; 0 takes a free one.").tag(
         config=True
     )
+
+    unix_socket = Unicode(
+        help="Path of a Unix socket to listen on instead of a port, as for a proxy beside it."
+    ).tag(config=True)
+
+    unix_socket_mode = Unicode(
+        "666", help="Octal mode of that socket: who may write to it may connect."
+    ).tag(config=True)
+
+    certfile = Unicode(
+        help="""File with the certificate, and those that it rests on, in PEM form, to serve HTTPS;
+        `keyfile` must be set too. Both are read anew at SIGHUP.""",
+    ).tag(config=True)
+
+    keyfile = Unicode(help="File with the certificate's private key, in PEM form.").tag(config=True)
 
     url_prefix = Unicode("/", help="Path that all URLs begin with.").tag(config=True)
 
@@ -119,8 +154,8 @@ class CondaStoreServer(Application):
 
     behind_proxy = Bool(
         False,
-        help="""Believe `X-Forwarded-Proto` and `X-Forwarded-Host`; only behind a proxy that sets
-        them, since everybody can send them.""",
+        help="""Believe `X-Forwarded-Proto`, `-Host` and `-For`, and `X-Request-Id`; only behind a
+        proxy that sets them, since everybody can send them.""",
     ).tag(config=True)
 
     ui_directory = Unicode(
@@ -152,9 +187,56 @@ class CondaStoreServer(Application):
     def _slash(self, proposal: Any) -> str:
         return "/" + str(proposal["value"]).strip("/")
 
-    @catch_config_error
+    @validate("unix_socket_mode")
+    def _octal(self, proposal: Any) -> str:
+        mode = str(proposal["value"])
+        if not 1 <= len(mode) <= 4 or set(mode) - set("01234567"):
+            raise TraitError(f"CondaStoreServer.unix_socket_mode: {mode!r} is not an octal mode")
+        return mode
+
+    def _configure_logging(self) -> None:
+        """Leaves the log alone, which traitlets would take apart whenever its level is set."""
+
+    @default("log")
+    def _log(self) -> logging.Logger:
+        log = logging.getLogger("condastore.configuration")
+        # Beside warnings it tells of errors, which we explain, and of all values, with secrets.
+        log.addFilter(lambda record: record.levelno == logging.WARNING)
+        return log
+
     def initialize(self, argv: list[str] | None = None) -> None:
-        """Reads the command line, then the configuration file; the command line wins."""
+        """Reads the configuration. Raises `ConfigurationError`."""
+        self.read(argv)
+
+    def read(self, argv: list[str] | None = None) -> None:
+        """Reads the command line, then the configuration file; the command line wins.
+
+        Raises `ConfigurationError`.
+        """
+        try:
+            self._read(argv)
+        except SystemExit as error:
+            # So traitlets ends the program for a wrong value, and for `--help`.
+            wrong = error.__context__
+            if not isinstance(wrong, TraitError | ArgumentError):
+                raise
+            raise ConfigurationError(self.located(str(wrong))) from wrong
+
+    def located(self, message: str) -> str:
+        """Returns what traitlets says of a setting, after the file and the line that it is in."""
+        named = _SETTING.search(message)
+        if not self.config_file or named is None:
+            return message
+        section, name = named["instance"] or named["section"], named["trait"] or named["name"]
+        try:
+            lines = Path(self.config_file).read_text().splitlines()
+        except (OSError, UnicodeError):
+            return message
+        setting = re.compile(rf"\s*c\.{section}\.{name}\b")
+        numbers = [number for number, line in enumerate(lines, 1) if setting.match(line)]
+        return f"{self.config_file}, line {numbers[-1]}: {message}" if numbers else message
+
+    def _read(self, argv: list[str] | None) -> None:
         self.parse_command_line(argv)
         if self.config_file:
             path = Path(self.config_file).resolve()
@@ -165,5 +247,18 @@ class CondaStoreServer(Application):
                 self.load_config_file(path.name, path=str(path.parent))
             except Exception as error:
                 # It is a program of the operator's, so anything can go wrong in it.
-                raise ConfigurationError(f"{path}: {type(error).__name__}: {error}") from error
+                place = f"{path}, line {_line(error, path)}"
+                raise ConfigurationError(f"{place}: {type(error).__name__}: {error}") from error
             self.update_config(command_line)
+
+
+def _line(error: Exception, path: Path) -> int | str:
+    """Returns the line of a configuration file in which an error was raised."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or "?"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
+    return lines[-1] or "?" if lines else "?"
