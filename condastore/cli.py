@@ -1,4 +1,4 @@
-"""The command line: `condastore serve`, `config`, `token`, `db` and `storage`."""
+"""The command line: `condastore serve`, `config`, `token`, `db`, `storage`, `systemd`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +29,9 @@ condastore builds, versions and serves conda environments.
       Copy everything to another, empty database, such as from SQLite to PostgreSQL.
   condastore storage copy FROM TO [--config=FILE]
       Copy all artifacts, such as from LocalStorage to S3Storage; what is there already stays.
+  condastore systemd [--user | --socket] [--config=FILE] [--Class.trait=value ...]
+      Print a unit for systemd that suits the settings: the service, one for a user's own
+      manager, or the socket that starts it (docs/deployment.md).
   condastore --version
 """
 
@@ -90,6 +93,19 @@ def storage(arguments: Sequence[str]) -> int:
     return storage_command(*_configured(arguments))
 
 
+def systemd(arguments: Sequence[str]) -> int:
+    """Prints a unit for systemd."""
+    from condastore.systemd.unit import Unit
+
+    kinds = {"--user", "--socket"}
+    app = CondaStoreServer.instance()
+    options = [argument for argument in arguments if argument not in kinds]
+    app.initialize(options)
+    unit = Unit(app, options, is_users="--user" in arguments)
+    sys.stdout.write(unit.socket() if "--socket" in arguments else unit.service())
+    return 0
+
+
 def _configured(arguments: Sequence[str]) -> tuple[CondaStoreServer, list[str]]:
     """Returns the configuration that the options describe, and the words beside them."""
     app = CondaStoreServer.instance()
@@ -103,6 +119,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "token": token,
     "db": db,
     "storage": storage,
+    "systemd": systemd,
 }
 
 
