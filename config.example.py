@@ -21,9 +21,13 @@ c = get_config()
 # How people sign in: a class or its import path, such as `condastore.auth.PAMAuthentication`.
 # c.CondaStoreServer.authentication_class = 'condastore.auth.TokenAuthentication'
 
-# Believe `X-Forwarded-Proto` and `X-Forwarded-Host`; only behind a proxy that sets them, since
-# everybody can send them.
+# Believe `X-Forwarded-Proto`, `-Host` and `-For`, and `X-Request-Id`; only behind a proxy that
+# sets them, since everybody can send them.
 # c.CondaStoreServer.behind_proxy = False
+
+# File with the certificate, and those that it rests on, in PEM form, to serve HTTPS; `keyfile`
+# must be set too. Both are read anew at SIGHUP.
+# c.CondaStoreServer.certfile = ''
 
 # Configuration file, in Python.
 # c.CondaStoreServer.config_file = ''
@@ -46,6 +50,9 @@ c = get_config()
 
 # Seconds after which a connection ends that sends no whole request.
 # c.CondaStoreServer.keep_alive_timeout = 5.0
+
+# File with the certificate's private key, in PEM form.
+# c.CondaStoreServer.keyfile = ''
 
 # Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.
 # c.CondaStoreServer.log_level = 20
@@ -76,6 +83,12 @@ c = get_config()
 # Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve conda-store's web
 # interface at `/ui/`; condastore's own is then at `/admin/` only.
 # c.CondaStoreServer.ui_directory = ''
+
+# Path of a Unix socket to listen on instead of a port, as for a proxy beside it.
+# c.CondaStoreServer.unix_socket = ''
+
+# Octal mode of that socket: who may write to it may connect.
+# c.CondaStoreServer.unix_socket_mode = '666'
 
 # Path that all URLs begin with.
 # c.CondaStoreServer.url_prefix = '/'

@@ -9,11 +9,11 @@ from typing import Any
 from traitlets.utils.importstring import import_item
 
 from condastore.configuration import CondaStore
-from condastore.daemon import CondaStoreServer
 from condastore.database import Database
 from condastore.errors import ConfigurationError
 from condastore.locks import DirectoryLock
 from condastore.migrations import HEAD
+from condastore.server_configuration import CondaStoreServer
 from condastore.storage import LocalStorage, Storage
 from condastore.transfer import copy_database, copy_storage
 

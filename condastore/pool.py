@@ -8,10 +8,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from condastore import correlation
 from condastore.database import uninterrupted
 from condastore.errors import CondaStoreError
 from condastore.tables import TaskState
@@ -104,6 +105,18 @@ class Pool:
         """The kinds of tasks that this pool works on."""
         return sorted(self._works)
 
+    def resize(self, lane: str, size: int) -> None:
+        """Lets so many tasks of a lane run at once from now on; those that run, run on."""
+        self._lanes[lane].resize(size)
+
+    def limit(self, deadline_s: float, max_attempts: int) -> None:
+        """Gives tasks that begin from now on, if they have a deadline, this one."""
+        self._works = {
+            kind: replace(work, deadline_s=deadline_s) if work.deadline_s else work
+            for kind, work in self._works.items()
+        }
+        self._queue.max_attempts = max_attempts
+
     async def recover(self, requeued: Requeued | None = None) -> Recovery:
         """Takes over what daemons that are gone left; see `TaskQueue.recover`."""
         recovery = await self._queue.recover(requeued, running=list(self._running))
@@ -155,19 +168,14 @@ class Pool:
     async def _serve(self, lane: "_Lane") -> None:
         async with asyncio.TaskGroup() as group:
             while not self._draining:
-                await lane.slots.acquire()
-                claim = None
-                try:
-                    claim = await self._next(lane)
-                finally:
-                    if claim is None:
-                        lane.slots.release()
+                await lane.room()
+                claim = await self._next(lane)
                 if claim is not None:
                     self._start(group, lane, claim)
 
     async def _next(self, lane: "_Lane") -> Claim | None:
-        """Waits for a task; returns None when the pool drains."""
-        while not self._draining:
+        """Waits for a task; returns None when the pool drains, or the lane was made smaller."""
+        while not self._draining and not lane.is_full:
             lane.woken.clear()
             try:
                 claim = await self._queue.claim(lane.kinds)
@@ -193,12 +201,11 @@ class Pool:
         task = group.create_task(self._work(run), name=f"{claim.kind} task {claim.id}")
         self._running[claim.id] = (run, task)
         self._some_running.set()
-        lane.busy += 1
+        lane.begin()
 
         def ended(_: asyncio.Task[None]) -> None:
             del self._running[claim.id]
-            lane.busy -= 1
-            lane.slots.release()
+            lane.end()
             # It may have queued others.
             self.wake()
 
@@ -207,6 +214,7 @@ class Pool:
     async def _work(self, run: Run) -> None:
         """Runs one task and records how it ended."""
         claim = run.claim
+        correlation.build_id.set(claim.build_id)
         work = self._works[claim.kind]
         loop = asyncio.get_running_loop()
         deadline = (
@@ -312,5 +320,31 @@ class _Lane:
         self.kinds: list[str] = []
         self.size = size
         self.busy = 0
-        self.slots = asyncio.Semaphore(size)
         self.woken = asyncio.Event()
+        self._freed = asyncio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may run at once."""
+        return self.busy >= self.size
+
+    def begin(self) -> None:
+        """Counts a task."""
+        self.busy += 1
+
+    def end(self) -> None:
+        """Counts one less."""
+        self.busy -= 1
+        self._freed.set()
+
+    def resize(self, size: int) -> None:
+        """Lets so many run at once."""
+        self.size = size
+        self._freed.set()
+        self.woken.set()
+
+    async def room(self) -> None:
+        """Waits until one more may run."""
+        while self.is_full:
+            self._freed.clear()
+            await self._freed.wait()

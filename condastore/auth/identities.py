@@ -43,20 +43,27 @@ class Identities:
         default_namespace: str,
         role_mappings_version: int,
     ) -> None:
-        self.policy = policy
         self.admin_token = admin_token
         self._database = database
         self._signer = signer
+        self._default_namespace = default_namespace
+        self.role_mappings_version = role_mappings_version
+        self._cached: dict[str, tuple[float, Caller]] = {}
+        self.follow(policy, predefined_tokens)
+
+    def follow(self, policy: AccessPolicy, predefined_tokens: Mapping[str, Any]) -> None:
+        """Goes by these rules from now on. Raises `InvalidInput` and changes nothing."""
         self._predefined = {
             token: Predefined(
-                entry.get("primary_namespace", default_namespace),
+                entry.get("primary_namespace", self._default_namespace),
                 policy.checked(entry.get("role_bindings", {})),
             )
             for token, entry in predefined_tokens.items()
         }
-        self.role_mappings_version = role_mappings_version
-        self._cached: dict[str, tuple[float, Caller]] = {}
-        self.anonymous = policy.anonymous(default_namespace)
+        self.policy = policy
+        self._signer.policy = policy
+        self.anonymous = policy.anonymous(self._default_namespace)
+        self.forget()
 
     async def caller(self, token: str | None) -> Caller:
         """Returns who a token stands for; an invalid, ended or revoked one stands for nobody."""

@@ -34,6 +34,7 @@ from condastore.http.operations import Plain, Resource
 from condastore.http.problems import HANDLERS
 from condastore.http.proxy import ForwardedHeaders
 from condastore.http.registry import Registry
+from condastore.http.request_ids import RequestIds
 from condastore.http.security import Cors, CrossSiteGuard, HostGuard, SecurityHeaders
 from condastore.http.ui.site import Site
 from condastore.http.unread import UnreadBodies
@@ -199,6 +200,7 @@ def _middleware(
     }
     proxy = [Middleware(ForwardedHeaders)] if options.behind_proxy else []
     return [
+        Middleware(RequestIds, behind_proxy=options.behind_proxy),
         Middleware(UnreadBodies),
         *proxy,
         Middleware(HostGuard, allowed_hosts=options.allowed_hosts),

@@ -2,14 +2,15 @@
 
 import json
 import logging
-import secrets
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from condastore import correlation
 from condastore.errors import CondaStoreError, Unprocessable
+from condastore.http.request_ids import HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,10 @@ async def on_no_route(_: Request, error: Exception) -> Response:
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
     """A bug: an id that leads to the log, and nothing else."""
-    request_id = secrets.token_hex(4)
-    logger.error("request %s: %s %s", request_id, request.method, request.url.path, exc_info=error)
-    return PlainTextResponse(
-        "Internal Server Error", status_code=500, headers={"X-Request-Id": request_id}
-    )
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    # This is outside of what adds the id to other answers.
+    headers = {HEADER: correlation.request_id.get()}
+    return PlainTextResponse("Internal Server Error", status_code=500, headers=headers)
 
 
 HANDLERS = {

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import func, select
 
 from condastore.builds import BuildStatus
+from condastore.errors import CondaStoreError
 from condastore.metrics import Reading
 from condastore.service.parts import Parts
 from condastore.tables import Build, Environment, Task, TaskState
@@ -130,6 +131,18 @@ def _of_index(parts: Parts) -> list[Reading]:
             ("channel",),
         ),
     ]
+
+
+async def summary(parts: Parts) -> str:
+    """Returns in a few words what the daemon does."""
+    building = f"{parts.pool.use['builds'][0]} building"
+    waiting = select(func.count()).where(Task.state == TaskState.QUEUED, Task.kind == "build")
+    try:
+        async with parts.database.read() as session:
+            queued = await session.scalar(waiting)
+    except CondaStoreError as error:
+        return f"{building}; {error}"
+    return f"{building}, {queued} queued"
 
 
 async def work(parts: Parts) -> dict[str, Any]:

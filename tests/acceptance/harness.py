@@ -69,11 +69,11 @@ class Daemon:
                     "serve",
                     f"--data={self.data}",
                     *self.arguments,
-                    *self._defaults(),
+                    *self.defaults(),
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.env, **env},
+                env=self.environment(**env),
             )
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
@@ -91,7 +91,11 @@ class Daemon:
             time.sleep(0.01)
         raise DaemonDied(f"not ready after {PATIENCE_S} s:\n{printed}")
 
-    def _defaults(self) -> list[str]:
+    def environment(self, **env: str) -> dict[str, str]:
+        """Returns the environment that the daemon is started with."""
+        return {**os.environ, **self.env, **env}
+
+    def defaults(self) -> list[str]:
         """Returns the options that the test did not give."""
         given = {argument.partition("=")[0] for argument in self.arguments}
         return [f"{name}={value}" for name, value in DEFAULTS if name not in given]
