@@ -424,7 +424,10 @@ class Daemon:
                 group.create_task(parts.storage.run(), name="storage"),
                 group.create_task(self._hear(parts), name="wake-ups"),
                 *([group.create_task(parts.redis.run(), name="redis")] if parts.redis else []),
-                group.create_task(take_over_for_ever(parts.database, parts.pool), name="takeover"),
+                group.create_task(
+                    take_over_for_ever(parts.database, parts.pool, parts.storage, parts.logs),
+                    name="takeover",
+                ),
             ]
             await self._stopping.wait()
             for task in beside:

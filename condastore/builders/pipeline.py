@@ -97,14 +97,24 @@ class Builder:
         except Exception:
             await self._failed(claim, "internal error; the daemon's log has more")
             raise
+        finally:
+            await self._hand_over(claim)
         return {"phases": phases}
 
     async def abandon(self, claim: Claim, why: Stop | str) -> None:
         """Ends a build that won't be run again: cancelled before it ran, or given up."""
-        if why is Stop.CANCELED:
-            await self._stopped(claim, why)
-        else:
-            await self._failed(claim, str(why))
+        try:
+            if why is Stop.CANCELED:
+                await self._stopped(claim, why)
+            else:
+                await self._failed(claim, str(why))
+        finally:
+            await self._hand_over(claim)
+
+    async def _hand_over(self, claim: Claim) -> None:
+        """Lets the readers of a log that has not ended here find it where its build goes on."""
+        if not self._database.is_sqlite:
+            await self._logs.release(_build_id(claim))
 
     async def _build(self, claim: Claim, phases: list[dict[str, Any]]) -> None:
         """Tells its story; `phases` gets those that are over."""
