@@ -268,6 +268,9 @@ class Daemon:
             token = AdminToken(secret)
             authentication = self._authentication(token)
             parts = self._parts(database, self._identities(database, secret, token), stack)
+            wakeups = Wakeups(database, parts.pool.wake, parts.pool.look_for_canceled)
+            await wakeups.open()
+            stack.callback(wakeups.close)
             await parts.storage.open()
             stack.push_async_callback(parts.storage.close)
             await recover(
@@ -279,7 +282,7 @@ class Daemon:
             web = create_app(parts, authentication, self._web_options(secret))
             # All this stays. A collection that looked at it would hold everything up for 70 ms.
             gc.freeze()
-            await self._serve(parts, listener, web)
+            await self._serve(parts, wakeups, listener, web)
 
     def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
         defaults = configured(self._config)
@@ -403,7 +406,9 @@ class Daemon:
             cors_allow_origin_regex=app.cors_allow_origin_regex,
         )
 
-    async def _serve(self, parts: Parts, listener: Listener, web: Starlette) -> None:
+    async def _serve(
+        self, parts: Parts, wakeups: Wakeups, listener: Listener, web: Starlette
+    ) -> None:
         """Runs the HTTP server and the pool in one task group until a signal comes."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_pool(parts.pool), name="pool")
@@ -422,7 +427,7 @@ class Daemon:
                     name="collect blobs regularly",
                 ),
                 group.create_task(parts.storage.run(), name="storage"),
-                group.create_task(self._hear(parts), name="wake-ups"),
+                group.create_task(wakeups.run(), name="wake-ups"),
                 *([group.create_task(parts.redis.run(), name="redis")] if parts.redis else []),
                 group.create_task(
                     take_over_for_ever(parts.database, parts.pool, parts.storage, parts.logs),
@@ -446,9 +451,6 @@ class Daemon:
             from condastore.watcher import Watcher
 
             await Watcher(parts, [Path(path) for path in self._worker.watch_paths]).run()
-
-    async def _hear(self, parts: Parts) -> None:
-        await Wakeups(parts.database, parts.pool.wake, parts.pool.look_for_canceled).run()
 
     async def _run_pool(self, pool: Pool) -> None:
         await sweep_packages(self._store)

@@ -7,11 +7,10 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from traitlets import Unicode
 
@@ -127,12 +126,12 @@ class _OwnDirectory:
                     path.unlink(missing_ok=True)
             self.path = parent / uuid.uuid4().hex
             self.path.mkdir()
-            self._lock = _locked(self.path / "lock")
+            self._lock = _lock(self.path / "lock")
 
     def remove(self) -> None:
         """Removes it, whatever is in it."""
-        with self._lock:
-            shutil.rmtree(self.path, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
 
 
 def _remove_if_left(directory: Path) -> None:
@@ -140,18 +139,27 @@ def _remove_if_left(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _locked(path: Path, *, wait: bool = True) -> BinaryIO:
-    """Returns a file that is locked until it is closed, by the death of the process if need be.
+@contextmanager
+def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    fd = _lock(path, wait=wait)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(path: Path, *, wait: bool = True) -> int:
+    """Returns a descriptor that has a file locked until it is closed, by death if need be.
 
     Raises `BlockingIOError` if it is locked already and shall not be waited for.
     """
-    file = path.open("ab")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BaseException:
-        file.close()
+        os.close(fd)
         raise
-    return file
+    return fd
 
 
 def _stat(path: Path) -> Stored | None:

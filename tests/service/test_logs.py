@@ -41,7 +41,7 @@ async def daemon(database: Database, directory: Path, redis_url: str) -> AsyncIt
         if redis is not None:
             publishing = asyncio.create_task(redis.run())
             stack.push_async_callback(redis.close)
-            stack.push_async_callback(asyncio.gather, publishing, return_exceptions=True)
+            stack.push_async_callback(asyncio.wait, [publishing])
             stack.callback(publishing.cancel)
         yield SimpleNamespace(database=database, logs=logs, storage=storage, redis=redis)
 
