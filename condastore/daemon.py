@@ -123,6 +123,9 @@ class Daemon:
             token = AdminToken(secret)
             authentication = self._authentication(token)
             parts = self._parts(database, self._identities(database, secret, token), stack)
+            wakeups = Wakeups(database, parts.pool.wake, parts.pool.look_for_canceled)
+            await wakeups.open()
+            stack.callback(wakeups.close)
             await parts.storage.open()
             stack.push_async_callback(parts.storage.close)
             await recover(
@@ -134,7 +137,7 @@ class Daemon:
             web = create_app(parts, authentication, self._web_options(secret, listener))
             # All this stays. A collection that looked at it would hold everything up for 70 ms.
             gc.freeze()
-            await self._serve(parts, server, listener, web)
+            await self._serve(parts, server, wakeups, listener, web)
 
     def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
         defaults = self._configuration.settings()
@@ -251,7 +254,12 @@ class Daemon:
         )
 
     async def _serve(
-        self, parts: Parts, server: ServerConfig, listener: Listener, web: Starlette
+        self,
+        parts: Parts,
+        server: ServerConfig,
+        wakeups: Wakeups,
+        listener: Listener,
+        web: Starlette,
     ) -> None:
         """Runs the HTTP server and the pool in one task group until a signal comes."""
         async with asyncio.TaskGroup() as group:
@@ -272,15 +280,18 @@ class Daemon:
                     name="collect blobs regularly",
                 ),
                 group.create_task(parts.storage.run(), name="storage"),
-                group.create_task(self._hear(parts), name="wake-ups"),
+                group.create_task(wakeups.run(), name="wake-ups"),
                 *([group.create_task(parts.redis.run(), name="redis")] if parts.redis else []),
-                group.create_task(take_over_for_ever(parts.database, parts.pool), name="takeover"),
                 group.create_task(
                     self._notifier.tell_status(partial(summary, parts)), name="status"
                 ),
                 group.create_task(
                     self._signals.when_to_reload(partial(self._reload, parts, server, listener)),
                     name="reload",
+                ),
+                group.create_task(
+                    take_over_for_ever(parts.database, parts.pool, parts.storage, parts.logs),
+                    name="takeover",
                 ),
             ]
             await self._signals.stopping.wait()
@@ -339,9 +350,6 @@ class Daemon:
             from condastore.watcher import Watcher
 
             await Watcher(parts, [Path(path) for path in self._worker.watch_paths]).run()
-
-    async def _hear(self, parts: Parts) -> None:
-        await Wakeups(parts.database, parts.pool.wake, parts.pool.look_for_canceled).run()
 
     async def _run_pool(self, pool: Pool) -> None:
         await sweep_at_start(self._store)

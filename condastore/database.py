@@ -190,10 +190,28 @@ class Database:
         It runs in a thread, so it holds up nobody and uses nothing that belongs to the event loop.
         """
         if self._views is not None:
-            return await self._views.view(work, self.generation)
+            with _unavailable():
+                return await self._views.view(work, self.generation)
         async with self.read() as session:
             connection = await session.connection()
             return await connection.run_sync(lambda found: work(ConnectionView(found)))
+
+    async def ping(self) -> None:
+        """Asks the database whether it answers; raises what its driver does if it doesn't.
+
+        On PostgreSQL this takes no connection of the pool: that all of them are busy is no fault.
+        """
+        if self.is_sqlite:
+            async with self.read() as session:
+                await session.execute(select(1))
+            return
+        import asyncpg
+
+        connection = await asyncpg.connect(self.dsn, timeout=CONNECT_S)
+        try:
+            await connection.fetchval("SELECT 1", timeout=CONNECT_S)
+        finally:
+            connection.terminate()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
@@ -374,6 +392,10 @@ def _unavailable() -> Iterator[None]:
     except SQLAlchemyTimeout as error:
         logger.warning("all connections to the database are in use")
         raise DatabaseUnavailable from error
+    except sqlite3.OperationalError as error:
+        # Of the readers' threads, which go past SQLAlchemy.
+        logger.warning("the database can't be used: %s", error)
+        raise DatabaseUnavailable from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""
         lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
@@ -385,7 +407,7 @@ def _unavailable() -> Iterator[None]:
 
 def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
     try:
-        return create_async_engine(
+        engine = create_async_engine(
             url,
             pool_size=connections,
             max_overflow=0,
@@ -397,6 +419,20 @@ def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
         raise ConfigurationError(
             f"CondaStore.database_url needs {error.name}: install condastore[postgresql]"
         ) from error
+    event.listen(engine.sync_engine, "handle_error", _on_silence)
+    return engine
+
+
+def _on_silence(context: ExceptionContext) -> Exception | None:
+    """A server that doesn't answer, or a network that breaks, is no error of asyncpg's own, so
+    that SQLAlchemy would let it through and keep the connection."""
+    if not isinstance(context.original_exception, OSError):
+        return None
+    context.is_disconnect = True
+    logger.warning(
+        "the database does not answer: %s", str(context.original_exception) or "too slow"
+    )
+    return DatabaseUnavailable()
 
 
 def _async_url(url: str) -> URL:

@@ -96,6 +96,7 @@ class Unavailable(CondaStoreError):
     """The daemon can't do it now."""
 
     status = 503
+    retry_after_s = 10
 
 
 class DatabaseUnavailable(Unavailable):

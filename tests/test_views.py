@@ -3,7 +3,9 @@
 import asyncio
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import bindparam, select
@@ -12,8 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from condastore import views
 from condastore.builds import BuildStatus
 from condastore.database import Database
+from condastore.errors import DatabaseUnavailable
 from condastore.tables import Build, Namespace, Specification
 from condastore.views import Kept, Statement, View, among, ids
+from tests.databases import URLS
 from tests.patience import PATIENCE_S
 from tests.rows import SPEC, add_build
 
@@ -170,3 +174,14 @@ def test_what_is_kept_gets_old_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(views, "KEPT_S", -1.0)
     assert kept.get("x", 1, lambda: 1) == 1
     assert kept.get("x", 1, lambda: 2) == 2
+
+
+async def test_a_file_that_can_not_be_read_is_told_as_such(tmp_path: Path) -> None:
+    database = Database(URLS["sqlite"](tmp_path))
+    await database.open()
+    await add(database, "a")
+    with closing(sqlite3.connect(tmp_path / "condastore.sqlite")) as other:
+        other.execute("ALTER TABLE namespace RENAME TO elsewhere")
+    with pytest.raises(DatabaseUnavailable):
+        await names(database)
+    await database.close()

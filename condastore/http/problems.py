@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from condastore import correlation
-from condastore.errors import CondaStoreError, Unprocessable
+from condastore.errors import CondaStoreError, Unavailable, Unprocessable
 from condastore.http.request_ids import HEADER
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,10 @@ async def on_expected(_: Request, error: Exception) -> Response:
         # What is echoed may hold halves of characters, which only escapes can carry.
         body = json.dumps({"detail": error.detail})
         return Response(body, status_code=422, media_type="application/json")
-    return json_response({"status": "error", "message": str(error)}, error.status)
+    response = json_response({"status": "error", "message": str(error)}, error.status)
+    if isinstance(error, Unavailable):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 async def on_no_route(_: Request, error: Exception) -> Response:

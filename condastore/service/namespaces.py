@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from condastore.access import Caller, check_pattern
@@ -97,18 +98,43 @@ async def update_namespace(
         caller.require("namespace-role-mapping::delete", name)
         rows = _mapping_rows(parts, caller, role_mappings)
     async with parts.database.write() as session:
-        namespace = await session.scalar(
-            select(Namespace)
-            .where(Namespace.name == name, Namespace.deleted_on.is_(None))
-            .options(selectinload(Namespace.role_mappings))
-        )
-        if namespace is None:
-            raise NotFound("namespace does not exist")
+        namespace = await _held(session, name)
         if metadata is not None:
             namespace.metadata_ = metadata
         if rows is not None:
             namespace.role_mappings = rows
     parts.identities.forget()
+
+
+async def map_entity(
+    parts: Parts, caller: Caller, name: str, entity: str, roles: Sequence[str]
+) -> None:
+    """Gives a namespace's users just these roles on an entity; what they may do elsewhere stays.
+
+    Raises like `update_namespace`.
+    """
+    caller.require("namespace::update", name)
+    caller.require("namespace-role-mapping::create", name)
+    caller.require("namespace-role-mapping::delete", name)
+    rows = _mapping_rows(parts, caller, {entity: roles})
+    async with parts.database.write() as session:
+        namespace = await _held(session, name)
+        others = [row for row in namespace.role_mappings if row.entity != entity]
+        namespace.role_mappings = others + rows
+    parts.identities.forget()
+
+
+async def _held(session: AsyncSession, name: str) -> Namespace:
+    """Returns a namespace that nobody else changes before the transaction ends."""
+    namespace = await session.scalar(
+        select(Namespace)
+        .where(Namespace.name == name, Namespace.deleted_on.is_(None))
+        .options(selectinload(Namespace.role_mappings))
+        .with_for_update()
+    )
+    if namespace is None:
+        raise NotFound("namespace does not exist")
+    return namespace
 
 
 def _mapping_rows(

@@ -177,7 +177,7 @@ class Health:
     async def check(self) -> dict[str, str | None]:
         """Returns what is wrong with each part; None where nothing is."""
         checks = {
-            "database": self._check_database(),
+            "database": self._parts.database.ping(),
             "storage": self._check_storage(),
             "store": self._check_store(),
         }
@@ -186,10 +186,6 @@ class Health:
         if self._parts.redis is not None:
             problems[DISPENSABLE] = await self._parts.redis.problem()
         return problems
-
-    async def _check_database(self) -> None:
-        async with self._parts.database.read() as session:
-            await session.execute(select(1))
 
     async def _check_storage(self) -> None:
         await self._parts.storage.size(PROBE_KEY)

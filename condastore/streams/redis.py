@@ -42,6 +42,8 @@ class RedisLogs:
         except ValueError as error:
             raise ConfigurationError(f"CondaStore.redis_url can't be used: {error}") from None
         self._stream_bytes = stream_bytes
+        self.writer = uuid.uuid4().hex.encode()
+        """Under which this daemon writes: another one's log of a build is another text."""
         self._new: asyncio.Queue[tuple[str, BuildLog]] = asyncio.Queue()
 
     async def problem(self) -> str | None:
@@ -81,14 +83,16 @@ class RedisLogs:
             if len(found) < ENTRIES or cursor.has_gap:
                 return
 
-    async def follow(self, key: str, offset: int) -> AsyncGenerator[Position | None, None]:
+    async def follow(
+        self, key: str, offset: int, writer: bytes = b""
+    ) -> AsyncGenerator[Position | None, None]:
         """Yields what a stream has from a byte offset on and what comes, to the log's end.
 
         None is yielded now and then while nothing comes. A log that is begun anew by the daemon
-        that took its build over comes from its start. It ends early where the stream has a gap, or
-        Redis can't be used.
+        that took its build over comes from its start; the offset is one of `writer`'s log, if that
+        is known. It ends early where the stream has a gap, or Redis can't be used.
         """
-        cursor = _Cursor(offset)
+        cursor = _Cursor(offset, writer)
         while True:
             wanted: Any = {_name(key): cursor.last}
             try:
@@ -107,11 +111,10 @@ class RedisLogs:
 
     async def _publish(self, key: str, log: BuildLog) -> None:
         """Publishes a log as a whole, and again as a whole after a failure."""
-        writer = uuid.uuid4().hex.encode()
         delay = RETRY_S[0]
         while True:
             try:
-                await self._forward(_name(key), writer, log)
+                await self._forward(_name(key), log)
             except FileNotFoundError:
                 # It has ended meanwhile, and is stored.
                 return
@@ -122,13 +125,13 @@ class RedisLogs:
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_S[1])
 
-    async def _forward(self, name: str, writer: bytes, log: BuildLog) -> None:
+    async def _forward(self, name: str, log: BuildLog) -> None:
         kept: deque[tuple[bytes, int]] = deque()
         size = 0
         positions = log.follow(0)
         await self._redis.delete(name)
         async for position in positions:
-            fields = {b"w": writer, **_fields(position)}
+            fields = {b"w": self.writer, **_fields(position)}
             entry: Any = await self._redis.xadd(name, cast(Any, fields))
             kept.append((entry, sum(map(len, fields.values()))))
             size += kept[-1][1]
@@ -142,11 +145,11 @@ class RedisLogs:
 class _Cursor:
     """How far a reader is in a stream."""
 
-    def __init__(self, offset: int) -> None:
+    def __init__(self, offset: int, writer: bytes = b"") -> None:
         self.last = b"0"
         self.has_gap = False
         self._offset = offset
-        self._writer = b""
+        self._writer = writer
 
     def positions(self, entries: list[tuple[bytes, Fields]]) -> Iterator[Position]:
         """Yields what is new in entries, up to a gap."""
@@ -165,7 +168,7 @@ class _Cursor:
             skipped = self._offset - position.offset
             if skipped < len(position.data):
                 yield Text(self._offset, position.data[skipped:])
-                self._offset = position.offset + len(position.data)
+                self._offset = position.end
 
 
 def _name(key: str) -> str:

@@ -30,7 +30,7 @@ def test_a_restart_of_postgresql_ends_no_build(
         daemon.wait_for_event(build_id, "fetch")
         database.kill()
         waiting = daemon.request("GET", f"/build/{build_id}/")
-        assert waiting.status_code == 503
+        assert waiting.status_code == 503 and int(waiting.headers["retry-after"]) > 0
         assert waiting.json()["message"] == "the database can't be used now; try again later"
         health = daemon.request("GET", "/health/")
         assert health.status_code == 503 and "database" in health.json()["message"]

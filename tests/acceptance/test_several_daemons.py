@@ -1,7 +1,9 @@
 """Several daemons on one PostgreSQL, Redis, store and S3: they share the queue, and one may die."""
 
+import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -70,6 +72,14 @@ def children(daemon: Daemon) -> list[str]:
     return Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
 
 
+def ending(daemon: Daemon, build_id: int) -> str:
+    """Reads a log to its end; returns the status that it ends with."""
+    with daemon.socket(build_id) as socket:
+        frames = [json.loads(frame) for frame in socket]
+    status: str = frames[-1]["status"]
+    return status
+
+
 def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
     daemons: list[Daemon], server: ChannelServer, tiny: str
 ) -> None:
@@ -102,6 +112,31 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
     for build_id in both:
         assert one.ended(build_id)["status"] == "CANCELED"
     assert time.monotonic() - began < soon(5, 9)
+
+    # The lease of one is lost; who reads the log there reads on where the build goes on.
+    build_id = one.submit({**slow, "name": "stolen"})
+    eventually(lambda: one.build(build_id)["status"] == "BUILDING")
+    with ThreadPoolExecutor(2) as readers:
+        reading = [readers.submit(ending, daemon, build_id) for daemon in daemons]
+        for daemon in daemons:
+            daemon.wait_for_event(build_id, "fetch")
+        two.query(
+            "UPDATE task SET state = 'QUEUED', lease_owner = NULL, lease_until = NULL "
+            f"WHERE kind = 'build' AND build_id = {build_id}"
+        )
+        two.query("NOTIFY condastore_queued")
+        eventually(
+            lambda: (
+                two.query(
+                    f"SELECT attempts FROM task WHERE kind = 'build' AND build_id = {build_id}"
+                )
+                == [(2,)]
+            ),
+            timeout_s=60,
+        )
+        server.faults.clear()
+        assert [found.result(timeout=120) for found in reading] == ["COMPLETED"] * 2
+    server.faults["*.conda"] = Fault(drip=2_000)
 
     # And one daemon dies with its build, which the other one finishes.
     build_id = one.submit({**slow, "name": "orphan"})
