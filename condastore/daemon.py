@@ -61,6 +61,7 @@ from condastore.package_index import PackageIndex
 from condastore.pool import POLL_S, Pool, Work
 from condastore.prefixes import Store
 from condastore.recovery import recover, take_over_for_ever
+from condastore.service.chronicle import keep_chronicle
 from condastore.service.parts import Parts
 from condastore.setting_rows import configured
 from condastore.storage import LocalStorage, Storage
@@ -422,6 +423,7 @@ class Daemon:
                     name="collect blobs regularly",
                 ),
                 group.create_task(parts.storage.run(), name="storage"),
+                group.create_task(keep_chronicle(parts), name="chronicle"),
                 group.create_task(self._hear(parts), name="wake-ups"),
                 *([group.create_task(parts.redis.run(), name="redis")] if parts.redis else []),
                 group.create_task(take_over_for_ever(parts.database, parts.pool), name="takeover"),

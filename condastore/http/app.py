@@ -14,6 +14,7 @@ from condastore import __version__
 from condastore.auth import Authentication
 from condastore.auth.registry_tokens import RegistryTokens
 from condastore.http import (
+    audit,
     builds,
     environments,
     health,
@@ -106,9 +107,11 @@ API: list[BaseRoute] = [
     Resource(f"{BUILD}/artifacts/{{artifact}}/", POST=making.make, DELETE=making.remove),
     Resource("/channel/", GET=packages.channels),
     Resource("/package/", GET=packages.list_),
-    Resource("/setting/", GET=settings.get, PUT=settings.update),
-    Resource("/setting/{namespace}/", GET=settings.get, PUT=settings.update),
-    Resource("/setting/{namespace}/{environment}/", GET=settings.get, PUT=settings.update),
+    Resource("/audit/", GET=audit.list_),
+    *(
+        Resource(f"/setting/{place}", GET=settings.get, PUT=settings.update, DELETE=settings.reset)
+        for place in ("", "{namespace}/", "{namespace}/{environment}/")
+    ),
 ]
 API_V2: list[BaseRoute] = [Resource("/environment/", GET=environments.continue_)]
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import secrets
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from condastore.errors import CondaStoreError, Unprocessable
+from condastore.origin import ORIGIN
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ async def on_no_route(_: Request, error: Exception) -> Response:
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
     """A bug: an id that leads to the log, and nothing else."""
-    request_id = secrets.token_hex(4)
+    request_id = ORIGIN.get().request_id or "unknown"
     logger.error("request %s: %s %s", request_id, request.method, request.url.path, exc_info=error)
     return PlainTextResponse(
         "Internal Server Error", status_code=500, headers={"X-Request-Id": request_id}

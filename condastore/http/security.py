@@ -1,6 +1,7 @@
 """What keeps other web sites, and other names of this machine, out."""
 
 import json
+import os
 from collections.abc import Collection
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -10,6 +11,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from condastore.origin import ORIGIN, Origin
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
@@ -74,7 +77,10 @@ class HostGuard:
 
 
 class SecurityHeaders:
-    """Adds the headers that keep browsers from guessing, framing and caching."""
+    """Adds the headers that keep browsers from guessing, framing and caching, and a number.
+
+    By this number the daemon's log and the audit log know the request.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -84,12 +90,16 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        request_id = os.urandom(4).hex()
+        ORIGIN.set(Origin("api", request_id))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"]
                 present = {name for name, _ in headers}
-                message["headers"] = [*headers, *(one for one in HEADERS if one[0] not in present)]
+                added = [one for one in HEADERS if one[0] not in present]
+                number = (b"x-request-id", request_id.encode())
+                message["headers"] = [*headers, *added, number]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

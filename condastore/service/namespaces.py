@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import selectinload
 
 from condastore.access import Caller, check_pattern
+from condastore.audit import Action, record
 from condastore.errors import Conflict, InvalidInput, NotFound, Unauthorized
 from condastore.names import check_name
 from condastore.service.builds import settle_canceled
@@ -21,6 +22,8 @@ from condastore.tasks import enqueue
 from condastore.views import Statement, View
 
 SORTABLE = {"name": Namespace.name}
+# So many of the mappings that replace all others are named in the audit log.
+MAPPINGS_NOTED = 50
 _NAMESPACE = Statement(
     select(*NAMESPACE_COLUMNS).where(
         Namespace.name == bindparam("name"), Namespace.deleted_on.is_(None)
@@ -75,6 +78,7 @@ async def create_namespace(parts: Parts, caller: Caller, name: str) -> None:
         if await session.scalar(select(Namespace.id).where(Namespace.name == name)) is not None:
             raise Conflict("namespace already exists")
         session.add(Namespace(name=name))
+        record(session, caller, Action.NAMESPACE_CREATE, name)
 
 
 async def update_namespace(
@@ -106,8 +110,11 @@ async def update_namespace(
             raise NotFound("namespace does not exist")
         if metadata is not None:
             namespace.metadata_ = metadata
+            record(session, caller, Action.NAMESPACE_DESCRIBE, name)
         if rows is not None:
             namespace.role_mappings = rows
+            given = [f"{row.entity}: {row.role}" for row in rows][:MAPPINGS_NOTED]
+            record(session, caller, Action.SHARE_REPLACE, name, details={"may": given})
     parts.identities.forget()
 
 
@@ -142,6 +149,7 @@ async def delete_namespace(parts: Parts, caller: Caller, name: str) -> int:
         if namespace is None:
             raise NotFound("namespace does not exist")
         namespace.deleted_on = utcnow()
+        record(session, caller, Action.NAMESPACE_DELETE, name)
         environments = await session.scalars(
             select(Environment).where(Environment.namespace_id == namespace.id)
         )

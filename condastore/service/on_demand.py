@@ -5,10 +5,10 @@ after a while, `before-YYYY-MM-DD` never: it sees the channels as they were when
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from msgspec.structs import replace
+from msgspec import structs
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
@@ -93,7 +93,7 @@ class OnDemand:
         except InvalidSpecification as error:
             raise RegistryError("MANIFEST_UNKNOWN", str(error)) from None
         cutoff = None if wanted.cutoff is None else wanted.cutoff.isoformat()
-        return replace(specification, name=wanted.name, exclude_newer=cutoff)
+        return structs.replace(specification, name=wanted.name, exclude_newer=cutoff)
 
     async def _usable(
         self,
@@ -144,8 +144,9 @@ class OnDemand:
             if found is not None:
                 return found
             await self._check_turn(session, who, namespace)
+            caller = replace(ADMINISTRATOR, actor=f"{who} (image on demand)")
             build = await queue_specification(
-                self._parts, session, ADMINISTRATOR, namespace, specification, {ASKED_BY: who}
+                self._parts, session, caller, namespace, specification, {ASKED_BY: who}
             )
         self._parts.pool.wake()
         return build.id

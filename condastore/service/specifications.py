@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore import environment_yaml
 from condastore.access import Caller
+from condastore.audit import Action, record
 from condastore.configuration import CondaStore, server_platform
 from condastore.documents import Limits
 from condastore.errors import Conflict
@@ -82,7 +83,10 @@ async def queue_specification(
     """
     environment = await _environment(session, caller, namespace, specification)
     row_id = await _row_id(session, specification)
-    return await queue_build(parts, session, environment, row_id, payload)
+    build = await queue_build(parts, session, caller, environment, row_id, payload)
+    place = namespace, specification.name
+    record(session, caller, Action.BUILD_QUEUE, *place, build_id=build.id)
+    return build
 
 
 async def hooked(
@@ -153,6 +157,7 @@ async def _namespace(session: AsyncSession, caller: Caller, name: Name) -> Names
         caller.require("namespace::create", name)
         namespace = Namespace(name=name)
         session.add(namespace)
+        record(session, caller, Action.NAMESPACE_CREATE, name)
     return namespace
 
 

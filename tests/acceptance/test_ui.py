@@ -1,6 +1,7 @@
 """The web interface in a real browser: whole journeys, with and without JavaScript."""
 
 import html
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -396,8 +397,61 @@ def test_settings_and_status(daemon: Daemon, visit: Visit) -> None:
     visitor.expected.add("status of 400")
     page.get_by_role("button", name="Save conda_default_packages").click()
     expect(page.get_by_role("alert").filter(has_text="validation error")).to_be_visible()
+    visitor.go("/ui/setting/lab/")
+    page.get_by_role("button", name="Reset conda_default_packages").click()
+    expect(page.locator("#conda_default_packages")).to_contain_text("from the configuration")
+    assert daemon.data_of("/setting/lab/")["conda_default_packages"] == []
     visitor.go("/ui/status/")
     expect(page.locator("main")).to_contain_text(re.compile("Database works"))
+
+
+def test_who_changed_what(daemon: Daemon, visit: Visit, tiny: str) -> None:
+    """By the pages and by the API, with the number of the request; also what a token does."""
+    visitor = visit()
+    page = visitor.sign_in("root", "secret", "/ui/user/")
+    page.get_by_role("button", name="Make a token").click()
+    token = page.locator(".copyable code").text_content() or ""
+    headers = {"Authorization": f"Bearer {token}"}
+    specification = {"name": "audited", "channels": [tiny], "dependencies": ["harmless"]}
+    body = {"specification": json.dumps(specification), "namespace": "root"}
+    answer = daemon.request("POST", "/specification/", json=body, headers=headers)
+    build_id = answer.json()["data"]["build_id"]
+    daemon.completed(build_id)
+    visitor.go("/ui/environment/root/audited/")
+    page.get_by_role("button", name="Rebuild").click()
+    expect(page.get_by_text(re.compile("is queued, of the same specification"))).to_be_visible()
+    expect(page.locator("main")).to_contain_text(re.compile("Queued .* by root"))
+    daemon.completed(build_id + 1)
+    visitor.go("/ui/environment/root/audited/?tab=builds")
+    expect(page.get_by_role("row").nth(2)).to_contain_text(re.compile(r"root \(token \d+\)"))
+
+    [entry] = daemon.data_of(f"/audit/?build_id={build_id}")
+    assert (entry["actor"], entry["action"], entry["via"]) == ("root", "build.queue", "api")
+    assert entry["token_id"] is not None
+    assert entry["request_id"] == answer.headers["X-Request-Id"]
+    rows = daemon.data_of("/audit/?namespace=root&environment=audited&order=asc")
+    assert [(row["action"], row["via"]) for row in rows] == [
+        ("build.queue", "api"),
+        ("build.rebuild", "ui"),
+    ]
+    assert token not in daemon.request("GET", "/audit/").text
+    for path in ("/audit/", "/setting/?key=conda_channel_alias"):
+        method = "GET" if path == "/audit/" else "DELETE"
+        anonymous = httpx.request(method, f"{daemon.url}/api/v1{path}")
+        assert anonymous.status_code == 403
+    assert daemon.request("DELETE", "/setting/?key=nothing").status_code == 400
+
+    visitor.go("/ui/people/")
+    page.get_by_role("row", name=re.compile("^root")).get_by_role("link").click()
+    expect(page).to_have_url(re.compile("/audit/\\?actor=root"))
+    page.get_by_label("Environment", exact=True).fill("audited")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page).to_have_url(re.compile("environment=audited"))
+    expect(page.get_by_role("row")).to_have_count(3)
+    expect(page.get_by_role("row").nth(1)).to_contain_text(f"rebuilt, as build {build_id + 1}")
+    visitor.expected.add("status of 400")
+    visitor.go("/ui/audit/?since=yesterday")
+    expect(page.get_by_role("alert").filter(has_text="write days as")).to_be_visible()
 
 
 PAGES = [
@@ -415,6 +469,8 @@ PAGES = [
     "/ui/namespace/default/",
     "/ui/user/",
     "/ui/status/",
+    "/ui/people/",
+    "/ui/audit/",
     "/ui/setting/",
 ]
 

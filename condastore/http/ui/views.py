@@ -4,9 +4,8 @@ import asyncio
 import gzip
 import hashlib
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode
 
@@ -31,6 +30,7 @@ from condastore.http.operations import ROUTE
 from condastore.http.parameters import SMALL_BODY_BYTES, path_id
 from condastore.http.ui.assets import Assets, accepts_gzip
 from condastore.http.ui.rendering import load
+from condastore.origin import ORIGIN
 from condastore.service.parts import Parts
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,11 @@ class View:
     caller: Caller
     assets: Assets
     url_prefix: str
-    request_id: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def request_id(self) -> str:
+        """The number of the request, as the daemon's logs have it."""
+        return ORIGIN.get().request_id or ""
 
     @property
     def base(self) -> str:
@@ -158,7 +162,6 @@ class View:
         headers = {
             "Content-Security-Policy": POLICY,
             "Vary": "Accept-Encoding, Cookie",
-            "X-Request-Id": self.request_id,
         }
         if _NOTICE in self.request.cookies:
             # It is shown once.
@@ -230,6 +233,7 @@ class Pages:
         return await self._answer(request, no_page)
 
     async def _answer(self, request: Request, handler: Handler) -> Response:
+        ORIGIN.set(ORIGIN.get()._replace(via="ui"))
         view = View(
             request, parts_of(request), await caller_of(request), self._assets, self._url_prefix
         )
