@@ -21,6 +21,7 @@ class Action(StrEnum):
 
     BUILD_QUEUE = "build.queue"
     BUILD_REBUILD = "build.rebuild"
+    BUILD_RESTORE = "build.restore"
     BUILD_CANCEL = "build.cancel"
     BUILD_DELETE = "build.delete"
     ARTIFACT_MAKE = "artifact.make"

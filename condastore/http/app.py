@@ -93,6 +93,7 @@ API: list[BaseRoute] = [
     Resource(f"{ENVIRONMENT}/conda-lock.yml", GET=environments.lockfile),
     Resource(f"{ENVIRONMENT}/conda-lock.yaml", GET=environments.lockfile),
     Resource(f"{BUILD}/cancel/", PUT=builds.cancel),
+    Resource(f"{BUILD}/restore/", PUT=builds.restore),
     Resource(f"{BUILD}/packages/", GET=builds.packages),
     Resource(f"{BUILD}/logs/", GET=logs.text),
     WebSocketRoute(f"{BUILD}/logs/ws", logs.websocket),

@@ -15,6 +15,7 @@ from sqlalchemy.orm import joinedload
 
 from condastore.access import ADMINISTRATOR
 from condastore.artifact_rows import UNDER_WAY
+from condastore.audit import Action, record
 from condastore.builds import FINAL, BuildStatus
 from condastore.dynamic_images import environment_name, parse_cutoff
 from condastore.errors import InvalidInput, InvalidSpecification, RegistryError
@@ -148,6 +149,8 @@ class OnDemand:
             build = await queue_specification(
                 self._parts, session, caller, namespace, specification, {ASKED_BY: who}
             )
+            place = namespace, specification.name
+            record(session, caller, Action.BUILD_QUEUE, *place, build_id=build.id)
         self._parts.pool.wake()
         return build.id
 

@@ -454,6 +454,37 @@ def test_who_changed_what(daemon: Daemon, visit: Visit, tiny: str) -> None:
     expect(page.get_by_role("alert").filter(has_text="write days as")).to_be_visible()
 
 
+def test_a_deleted_build_is_restored(daemon: Daemon, visit: Visit, tiny: str) -> None:
+    """Of exactly its packages, which the package store has still."""
+    visitor = visit()
+    page = visitor.sign_in("root", "secret")
+    text = json.dumps({"name": "restored", "channels": [tiny], "dependencies": ["harmless"]})
+    build_id = daemon.submit(text, namespace="root")
+    daemon.completed(build_id)
+    restore = f"/build/{build_id}/restore/"
+    assert daemon.request("PUT", restore).status_code == 400
+    assert httpx.put(f"{daemon.url}/api/v1{restore}").status_code == 403
+    visitor.go(f"/ui/build/{build_id}/")
+    page.get_by_text("Delete this build's files").click()
+    page.get_by_role("button", name=f"Delete the files of build {build_id}").click()
+    expect(page.locator("main")).to_contain_text("The files of this build are deleted")
+    form = {"action": "preview", "namespace": "root", "specification": text}
+    preview = daemon.client.post(f"{daemon.url}/ui/new/", data=form)
+    assert "nothing to download: all packages" in preview.text
+    visitor.go("/ui/environment/root/restored/?tab=builds")
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_text(re.compile("is queued, of exactly the packages"))).to_be_visible()
+    again = daemon.completed(build_id + 1)
+    assert daemon.data_of("/environment/root/restored/")["current_build_id"] == again["id"]
+    packages = [
+        [package["name"] for package in daemon.data_of(f"/build/{number}/packages/")]
+        for number in (build_id, again["id"])
+    ]
+    assert packages[0] == packages[1] == ["harmless"]
+    [entry] = daemon.data_of("/audit/?action=build.restore")
+    assert entry["details"] == {"of": build_id}
+
+
 PAGES = [
     "/ui/",
     "/ui/new/",

@@ -16,6 +16,7 @@ RIGHTS_SHOWN = 5
 ACTIONS = {
     "build.queue": "asked for build",
     "build.rebuild": "rebuilt, as build",
+    "build.restore": "restored, as build",
     "build.cancel": "canceled build",
     "build.delete": "deleted build",
     "artifact.make": "asked for a form of build",
