@@ -242,7 +242,11 @@ def test_the_search_is_instant_and_in_the_address(visit: Visit, web: tuple[int, 
     page.get_by_role("link", name="Failed").click()
     expect(page).to_have_url(re.compile("search=we.*status=failed"))
     expect(page.get_by_role("link", name="default / web")).to_be_visible()
-    page.locator("body").press("?")
+    visitor.go("/ui/namespace/")
+    page.keyboard.press("/")
+    expect(page.get_by_placeholder("Search")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("New environment")
     page.get_by_role("button", name="Close").click()
 
@@ -452,6 +456,79 @@ def test_who_changed_what(daemon: Daemon, visit: Visit, tiny: str) -> None:
     visitor.expected.add("status of 400")
     visitor.go("/ui/audit/?since=yesterday")
     expect(page.get_by_role("alert").filter(has_text="write days as")).to_be_visible()
+
+
+def test_what_is_typed_stays_where_it_can_not_be_sent(visit: Visit) -> None:
+    """In any form: without the daemon, and without a session; then it is sent after all."""
+    visitor = visit()
+    visitor.expected.add("Failed to load resource")
+    page = visitor.sign_in("erin", "secret", "/ui/setting/erin/")
+    field = page.get_by_label("conda_included_packages, one entry a line")
+    field.fill("six")
+    save = page.get_by_role("button", name="Save conda_included_packages")
+    visitor.context.set_offline(True)
+    save.click()
+    alert = page.get_by_role("alert").filter(has_text="The daemon does not answer")
+    expect(alert).to_be_visible()
+    visitor.context.set_offline(False)
+    cookies = visitor.context.cookies()
+    visitor.context.clear_cookies()
+    save.click()
+    alert = page.get_by_role("alert").filter(has_text="not signed in any more")
+    expect(alert).to_be_visible()
+    expect(field).to_have_value("six")
+    visitor.context.add_cookies(cookies)  # type: ignore[arg-type]
+    save.click()
+    expect(page.get_by_text("conda_included_packages is changed.")).to_be_visible()
+    expect(field).to_have_value("six")
+
+
+def test_what_forms_do_to_builds(
+    daemon: Daemon, visit: Visit, tiny: str, server: ChannelServer
+) -> None:
+    """Describe, make and remove a form of a build, cancel, make active: by buttons."""
+    visitor = visit()
+    page = visitor.sign_in("root", "secret")
+    specification = {"name": "handled", "channels": [tiny], "dependencies": ["harmless"]}
+    first = daemon.submit(specification, namespace="root")
+    daemon.completed(first)
+    daemon.completed(daemon.submit(specification, namespace="root"))
+    visitor.go("/ui/environment/root/handled/")
+    page.get_by_text("Description, people, settings, delete").click()
+    page.get_by_label("Description", exact=True).fill("Handled with <care>")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".about")).to_have_text("Handled with <care>")
+
+    visitor.go(f"/ui/build/{first}/?tab=artifacts")
+    row = page.get_by_role("listitem").filter(has_text="Archive")
+    row.get_by_role("button", name="Make").click()
+    expect(row.get_by_role("link", name="Archive")).to_be_visible()
+    row.get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("Archive: it is gone")).to_be_visible()
+    expect(row).to_contain_text("not made")
+
+    page.get_by_role("button", name="Make active").click()
+    expect(page.locator(".facts .pill")).to_have_text("active")
+    assert daemon.data_of("/environment/root/handled/")["current_build_id"] == first
+
+    server.faults["*.conda"] = Fault(delay=60)
+    slow = {**specification, "channels": [server.url], "dependencies": ["six"]}
+    third = daemon.submit(slow, namespace="root")
+    visitor.go(f"/ui/build/{third}/")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#build-status")).to_contain_text("CANCELED")
+    assert daemon.ended(third)["status"] == "CANCELED"
+    actions = [row["action"] for row in daemon.data_of("/audit/?environment=handled")]
+    assert actions == [
+        "build.cancel",
+        "build.queue",
+        "environment.activate",
+        "artifact.remove",
+        "artifact.make",
+        "environment.describe",
+        "build.queue",
+        "build.queue",
+    ]
 
 
 def test_a_deleted_build_is_restored(daemon: Daemon, visit: Visit, tiny: str) -> None:

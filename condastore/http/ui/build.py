@@ -60,6 +60,7 @@ async def show(view: View) -> Response:
         is_over=is_over,
         has_lockfile=ArtifactType.LOCKFILE in forms,
         waiting=waiting,
+        places=view.parts.pool.use["builds"][1],
         phases=phases,
         phase_names=PHASES,
         # The task of a build is closed a moment after the build.
