@@ -100,6 +100,12 @@ c = get_config()
 # sooner unpacked.
 # c.CondaStore.archive_format = 'tar.gz'
 
+# Days for which the audit log keeps who changed what.
+# c.CondaStore.audit_days = 365
+
+# Entries that the audit log has at most; the oldest go first.
+# c.CondaStore.audit_entries = 100000
+
 # Artifacts that are made of every build: `LOCKFILE`, `YAML`, `CONDA_PACK` (an archive),
 # `CONSTRUCTOR_INSTALLER`, `DOCKER_MANIFEST` (an image). The others are made when somebody asks
 # for them.

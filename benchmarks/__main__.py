@@ -16,6 +16,7 @@ BENCHMARKS = (
     "memory",
     "archive",
     "log_latency",
+    "log_tails",
     "api",
     "ui",
     "downloads",

@@ -277,6 +277,16 @@ class CondaStore(LoggingConfigurable):
 
     hook_timeout = Float(30.0, help="Seconds that a hook may take.").tag(config=True)
 
+    # What is kept of who did what
+
+    audit_days = Integer(
+        365, min=1, help="Days for which the audit log keeps who changed what."
+    ).tag(config=True)
+
+    audit_entries = Integer(
+        100_000, min=1, help="Entries that the audit log has at most; the oldest go first."
+    ).tag(config=True)
+
     # Limits
 
     max_specification_bytes = Integer(MIB, help="Bytes of a specification's text.").tag(config=True)

@@ -53,6 +53,7 @@ from condastore.prefixes import Store
 from condastore.recovery import recover, take_over_for_ever
 from condastore.reloading import Configuration
 from condastore.server_configuration import CondaStoreServer
+from condastore.service.chronicle import keep_chronicle
 from condastore.service.parts import Parts
 from condastore.service.readings import summary
 from condastore.signals import Signals
@@ -280,6 +281,7 @@ class Daemon:
                     name="collect blobs regularly",
                 ),
                 group.create_task(parts.storage.run(), name="storage"),
+                group.create_task(keep_chronicle(parts), name="chronicle"),
                 group.create_task(wakeups.run(), name="wake-ups"),
                 *([group.create_task(parts.redis.run(), name="redis")] if parts.redis else []),
                 group.create_task(

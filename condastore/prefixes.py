@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,11 @@ class Store:
         """Makes the directories of the store."""
         for directory in (self.packages, self.repodata, self.scratch, self.trash):
             directory.mkdir(parents=True, exist_ok=True)
+
+    def stored(self, hashes: Iterable[str]) -> set[str]:
+        """Returns which of some packages, by their sha256, the package store has."""
+        directory = self.packages / "store"
+        return {sha256 for sha256 in hashes if (directory / sha256).is_dir()}
 
     def free_bytes(self) -> int:
         """Returns the bytes that are free on the store's file system."""

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from watchfiles import awatch
@@ -27,6 +27,7 @@ TICK_S = 1.0
 # Editors write in several steps.
 DEBOUNCE_MS = 500
 SUFFIXES = (".yml", ".yaml")
+WATCHER = replace(ADMINISTRATOR, actor="watch_paths")
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Watcher:
             return
         settings = await settings_in_force(self._parts)
         submission = Submission(text, settings.filesystem_namespace, unless_built=True)
-        build_id = await specifications.submit(self._parts, ADMINISTRATOR, submission)
+        build_id = await specifications.submit(self._parts, WATCHER, submission)
         if build_id is not None:
             logger.info("%s is build %d", path, build_id)
 

@@ -28,6 +28,7 @@ class RequestIds:
         given = Headers(scope=scope).get(HEADER, "") if self._behind_proxy else ""
         request_id = given if _ID.fullmatch(given) else secrets.token_hex(4)
         correlation.request_id.set(request_id)
+        correlation.via.set("api")
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.access import EVERYTHING, Caller
 from condastore.artifact_rows import cancel_artifacts
+from condastore.audit import Action, record
 from condastore.build_rows import add_artifact, arn, find_build, log_key, move_build
 from condastore.builds import FINAL, ArtifactType, BuildStatus, cancel_marker
 from condastore.errors import InvalidInput, NotFound
@@ -234,7 +235,8 @@ async def rebuild(parts: Parts, caller: Caller, build_id: int) -> int:
         old = await find_build(session, build_id)
         if old.environment.deleted_on is not None:
             raise InvalidInput(f"environment of build {build_id} is being deleted")
-        build = await queue_build(parts, session, old.environment, old.specification_id)
+        build = await queue_build(parts, session, caller, old.environment, old.specification_id)
+        _record(session, caller, Action.BUILD_REBUILD, old, build.id, {"of": old.id})
     parts.pool.wake()
     return build.id
 
@@ -244,6 +246,8 @@ async def cancel(parts: Parts, caller: Caller, build_id: int) -> None:
     async with parts.database.write() as session:
         build = await find_build(session, build_id)
         caller.require("build::cancel", arn(build))
+        if build.status not in FINAL:
+            _record(session, caller, Action.BUILD_CANCEL, build, build.id)
         canceled = await cancel_in(session, [build])
     await settle_canceled(parts, canceled)
 
@@ -262,12 +266,26 @@ async def delete_build(parts: Parts, caller: Caller, build_id: int) -> int:
         making: list[int] = []
         if build.deleted_on is None:
             build.deleted_on = utcnow()
+            _record(session, caller, Action.BUILD_DELETE, build, build.id)
             making = await cancel_artifacts(session, [build.id])
             await _replace_current(session, build)
             enqueue(session, "delete_build", build.environment.namespace.name, build_id=build.id)
     await settle_canceled(parts, Canceled([], making))
     parts.pool.wake()
     return build.size
+
+
+def _record(
+    session: AsyncSession,
+    caller: Caller,
+    action: Action,
+    build: Build,
+    build_id: int,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    environment = build.environment
+    place = environment.namespace.name, environment.name
+    record(session, caller, action, *place, build_id=build_id, details=details)
 
 
 async def _replace_current(session: AsyncSession, build: Build) -> None:
@@ -290,12 +308,14 @@ async def _replace_current(session: AsyncSession, build: Build) -> None:
 async def queue_build(
     parts: Parts,
     session: AsyncSession,
+    caller: Caller,
     environment: Environment,
     specification_id: int,
     payload: dict[str, Any] | None = None,
 ) -> Build:
     """Adds a build and its task to the session's transaction; wake the pool after it."""
     build = Build(
+        author=caller.signature,
         environment_id=environment.id,
         specification_id=specification_id,
         build_key_version=parts.config.build_key_version,

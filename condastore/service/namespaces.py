@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from condastore.access import Caller, check_pattern
+from condastore.audit import Action, record
 from condastore.errors import Conflict, InvalidInput, NotFound, Unauthorized
 from condastore.names import check_name
 from condastore.service.builds import settle_canceled
@@ -22,6 +23,8 @@ from condastore.tasks import enqueue
 from condastore.views import Statement, View
 
 SORTABLE = {"name": Namespace.name}
+# So many of the mappings that replace all others are named in the audit log.
+MAPPINGS_NOTED = 50
 _NAMESPACE = Statement(
     select(*NAMESPACE_COLUMNS).where(
         Namespace.name == bindparam("name"), Namespace.deleted_on.is_(None)
@@ -76,6 +79,7 @@ async def create_namespace(parts: Parts, caller: Caller, name: str) -> None:
         if await session.scalar(select(Namespace.id).where(Namespace.name == name)) is not None:
             raise Conflict("namespace already exists")
         session.add(Namespace(name=name))
+        record(session, caller, Action.NAMESPACE_CREATE, name)
 
 
 async def update_namespace(
@@ -101,8 +105,11 @@ async def update_namespace(
         namespace = await _held(session, name)
         if metadata is not None:
             namespace.metadata_ = metadata
+            record(session, caller, Action.NAMESPACE_DESCRIBE, name)
         if rows is not None:
             namespace.role_mappings = rows
+            given = [f"{row.entity}: {row.role}" for row in rows][:MAPPINGS_NOTED]
+            record(session, caller, Action.SHARE_REPLACE, name, details={"may": given})
     parts.identities.forget()
 
 
@@ -168,6 +175,7 @@ async def delete_namespace(parts: Parts, caller: Caller, name: str) -> int:
         if namespace is None:
             raise NotFound("namespace does not exist")
         namespace.deleted_on = utcnow()
+        record(session, caller, Action.NAMESPACE_DELETE, name)
         environments = await session.scalars(
             select(Environment).where(Environment.namespace_id == namespace.id)
         )

@@ -5,16 +5,17 @@ after a while, `before-YYYY-MM-DD` never: it sees the channels as they were when
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from msgspec.structs import replace
+from msgspec import structs
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
 from condastore.access import ADMINISTRATOR
 from condastore.artifact_rows import UNDER_WAY
+from condastore.audit import Action, record
 from condastore.builds import FINAL, BuildStatus
 from condastore.dynamic_images import environment_name, parse_cutoff
 from condastore.errors import InvalidInput, InvalidSpecification, RegistryError
@@ -93,7 +94,7 @@ class OnDemand:
         except InvalidSpecification as error:
             raise RegistryError("MANIFEST_UNKNOWN", str(error)) from None
         cutoff = None if wanted.cutoff is None else wanted.cutoff.isoformat()
-        return replace(specification, name=wanted.name, exclude_newer=cutoff)
+        return structs.replace(specification, name=wanted.name, exclude_newer=cutoff)
 
     async def _usable(
         self,
@@ -144,9 +145,12 @@ class OnDemand:
             if found is not None:
                 return found
             await self._check_turn(session, who, namespace)
+            caller = replace(ADMINISTRATOR, actor=f"{who} (image on demand)")
             build = await queue_specification(
-                self._parts, session, ADMINISTRATOR, namespace, specification, {ASKED_BY: who}
+                self._parts, session, caller, namespace, specification, {ASKED_BY: who}
             )
+            place = namespace, specification.name
+            record(session, caller, Action.BUILD_QUEUE, *place, build_id=build.id)
         self._parts.pool.wake()
         return build.id
 

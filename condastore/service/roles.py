@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from condastore.access import Caller
+from condastore.audit import Action, record
 from condastore.errors import Conflict, InvalidInput, NotFound, Unauthorized
 from condastore.names import shorten
 from condastore.service.parts import Parts
@@ -59,6 +60,7 @@ async def create_role(parts: Parts, caller: Caller, name: str, other: str, role:
                 namespace_id=namespace_id, other_namespace_id=other_id, role=role
             )
         )
+        record(session, caller, Action.SHARE_GRANT, name, details={"to": other, "role": role})
     parts.identities.forget()
 
 
@@ -74,6 +76,7 @@ async def update_role(parts: Parts, caller: Caller, name: str, other: str, role:
         if row is None:
             raise NotFound("failed to find role")
         row.role = role
+        record(session, caller, Action.SHARE_GRANT, name, details={"to": other, "role": role})
     parts.identities.forget()
 
 
@@ -84,6 +87,7 @@ async def delete_role(parts: Parts, caller: Caller, name: str, other: str) -> No
         await session.execute(
             delete(NamespaceRoleMappingV2).where(*_key(*await _pair(session, name, other)))
         )
+        record(session, caller, Action.SHARE_WITHDRAW, name, details={"from": other})
     parts.identities.forget()
 
 
@@ -97,6 +101,7 @@ async def delete_roles(parts: Parts, caller: Caller, name: str) -> None:
                 NamespaceRoleMappingV2.namespace_id == namespace_id
             )
         )
+        record(session, caller, Action.SHARE_WITHDRAW, name, details={"from": "everybody"})
     parts.identities.forget()
 
 

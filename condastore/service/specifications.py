@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore import environment_yaml
 from condastore.access import Caller
+from condastore.audit import Action, record
 from condastore.configuration import CondaStore, server_platform
 from condastore.documents import Limits
 from condastore.errors import Conflict
@@ -40,6 +41,8 @@ class Submission:
     environment_description: str = ""
     unless_built: bool = False
     """Only if the namespace has no build of the same content."""
+    restores: int | None = None
+    """The deleted build whose packages these are."""
 
 
 async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | None:
@@ -64,6 +67,13 @@ async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | 
         if submission.unless_built and await _is_built(session, namespace, specification):
             return None
         build = await queue_specification(parts, session, caller, namespace, specification)
+        place = namespace, specification.name
+        if submission.restores is None:
+            record(session, caller, Action.BUILD_QUEUE, *place, build_id=build.id)
+        else:
+            details = {"of": submission.restores}
+            action = Action.BUILD_RESTORE
+            record(session, caller, action, *place, build_id=build.id, details=details)
     parts.pool.wake()
     return build.id
 
@@ -82,7 +92,7 @@ async def queue_specification(
     """
     environment = await _environment(session, caller, namespace, specification)
     row_id = await _row_id(session, specification)
-    return await queue_build(parts, session, environment, row_id, payload)
+    return await queue_build(parts, session, caller, environment, row_id, payload)
 
 
 async def hooked(
@@ -153,6 +163,7 @@ async def _namespace(session: AsyncSession, caller: Caller, name: Name) -> Names
         caller.require("namespace::create", name)
         namespace = Namespace(name=name)
         session.add(namespace)
+        record(session, caller, Action.NAMESPACE_CREATE, name)
     return namespace
 
 

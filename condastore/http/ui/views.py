@@ -229,6 +229,7 @@ class Pages:
         return await self._answer(request, no_page)
 
     async def _answer(self, request: Request, handler: Handler) -> Response:
+        correlation.via.set("ui")
         view = View(
             request, parts_of(request), await caller_of(request), self._assets, self._url_prefix
         )
