@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +17,12 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 CLIENT = ("condastore", "client secret")
+
+
+@cache
+def own_key() -> rsa.RSAPrivateKey:
+    """Returns the key that it signs with, which takes a while to make."""
+    return rsa.generate_private_key(65537, 2048)
 
 
 @dataclass
@@ -29,7 +36,7 @@ class Provider:
     signs_with: Any = None
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     """Overrides answers by path."""
-    key: Any = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
+    key: Any = field(default_factory=own_key)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
 
@@ -109,7 +116,7 @@ def running() -> Iterator[Provider]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         provider.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield provider

@@ -216,7 +216,7 @@ def registry(layout: Path, password: str | None = None) -> Iterator[tuple[str, l
     fields = {"layout": layout, "leaked": leaked, "password": password}
     handler = type("Handler", (_Handler,), fields)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield f"127.0.0.1:{server.server_address[1]}", leaked
