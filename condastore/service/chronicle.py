@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore import audit
 from condastore.access import ADMINISTRATOR, Caller
-from condastore.errors import CondaStoreError
 from condastore.service.parts import Parts
 from condastore.service.usage import usage
 from condastore.tables import Person, UsageSample, utcnow
@@ -59,7 +58,8 @@ async def keep_chronicle(parts: Parts) -> None:
         try:
             await note_seen(parts)
             await sample(parts)
-        except (CondaStoreError, OSError):
+        except Exception:
+            # Nothing that is only noted may end the daemon.
             logger.exception("who was seen, and the disk, can't be noted; it is tried again later")
         await asyncio.sleep(EVERY_S)
 
