@@ -340,8 +340,8 @@ c = get_config()
 # brings.
 # c.Images.host_libraries = True
 
-# Layers of packages that an image may have; the smallest packages beyond that share one.
-# Container engines take about 125 in all.
+# Layers of packages that an image may have; the smallest packages beyond that share one. Docker
+# takes 125 in all, of which 20 are left for Dockerfiles that begin with the image.
 # c.Images.layer_budget = 80
 
 # Where the environment is inside an image. Another one makes every layer anew.

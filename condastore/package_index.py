@@ -7,17 +7,20 @@ channel, so that most questions don't meet the packages themselves, which are th
 
 import asyncio
 import hashlib
+import json
+import logging
 import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from condastore.errors import Unavailable
+from condastore.spelling import similar
 
 T = TypeVar("T")
 
@@ -37,6 +40,11 @@ _FEW = 1000
 # Others are not in the index, and SQLite takes no pattern of any length.
 _NAME = re.compile(r"[A-Za-z0-9_.+-]{1,255}")
 _PACKAGES = "package ON package.channel = listing.channel AND package.name = listing.name"
+_KNOWN = (
+    "SELECT name FROM name WHERE name IN (SELECT value FROM json_each(?)) "
+    "AND EXISTS (SELECT 1 FROM listing JOIN channel ON channel.id = listing.channel "
+    "WHERE listing.name = name.id AND channel.url IN (SELECT value FROM json_each(?)))"
+)
 _SHOWN = (
     "SELECT c.url, n.name, v.version, l.license, g.summary FROM package p "
     "JOIN channel c ON c.id = p.channel JOIN name n ON n.id = p.name "
@@ -114,6 +122,19 @@ class PackageIndex:
         """Returns the channels that are in the index, and how many records each has."""
         return await self._run(_channels)
 
+    async def unknown(
+        self, channels: Collection[str], names: Collection[str]
+    ) -> dict[str, list[str]]:
+        """Returns the names that none of some channels has, each with similar ones that they have.
+
+        While one of the channels is not in the index it is not known what they have: then none.
+        """
+        try:
+            return await self._run(_unknown, channels, names)
+        except (sqlite3.Error, Unavailable) as error:
+            logging.getLogger(__name__).warning("names can't be looked up: %s", error)
+            return {}
+
     def close(self) -> None:
         """Ends the threads, once they have answered."""
         self._threads.shutdown()
@@ -180,6 +201,21 @@ def _empty() -> sqlite3.Connection:
 
 def _channels(file: sqlite3.Connection) -> dict[str, int]:
     return dict(file.execute("SELECT url, records FROM channel"))
+
+
+def _unknown(
+    file: sqlite3.Connection, channels: Collection[str], names: Collection[str]
+) -> dict[str, list[str]]:
+    if not channels or not set(channels) <= _channels(file).keys():
+        return {}
+    known = _known(file, channels, names)
+    rest = [name for name in names if name not in known]
+    return {name: sorted(_known(file, channels, similar(name))) for name in rest}
+
+
+def _known(file: sqlite3.Connection, channels: Collection[str], names: Collection[str]) -> set[str]:
+    rows = file.execute(_KNOWN, (json.dumps([*names]), json.dumps([*channels])))
+    return {name for (name,) in rows}
 
 
 def _find(

@@ -43,10 +43,15 @@ def write_index(root: Path) -> list[Row]:
         if url.endswith("a"):
             # Only these need the packages' own rows to be told apart.
             generator.shuffle(records)
-        write_records(root / url.rpartition("/")[2], *records)
-        with open(os.devnull, "wb") as nowhere:
-            index(job(root, urls, url), Events(nowhere.fileno()))
+        write_channel(root, urls, url, *records)
     return list(rows.values())
+
+
+def write_channel(root: Path, urls: list[str], url: str, *records: Any) -> None:
+    """Makes a channel of records, and indexes it."""
+    write_records(root / url.rpartition("/")[2], *records)
+    with open(os.devnull, "wb") as nowhere:
+        index(job(root, urls, url), Events(nowhere.fileno()))
 
 
 def job(root: Path, urls: list[str], url: str | None) -> Any:
@@ -197,3 +202,33 @@ async def test_threads_are_few(scene: tuple[PackageIndex, list[Row]]) -> None:
     await asyncio.gather(*(found.find(PackageQuery("num"), 0, 10) for _ in range(20)))
     names = [thread.name for thread in threading.enumerate()]
     assert sum(name.startswith("package index") for name in names) <= package_index.READERS
+
+
+async def test_names_that_no_channel_has(scene: tuple[PackageIndex, list[Row]]) -> None:
+    found, rows = scene
+    channels = sorted({row["channel"] for row in rows})
+    assert await found.unknown(channels, NAMES) == {}
+    names = ["numpy", "nupmy", "zlib2", "nothing-like-it", "x" * 255, "%", "'"]
+    assert await found.unknown(channels, names) == {
+        "nupmy": ["numpy"],
+        "zlib2": ["zlib"],
+        "nothing-like-it": [],
+        "x" * 255: [],
+        "%": [],
+        "'": [],
+    }
+    # What the index does not have could have any name.
+    assert await found.unknown([*channels, "https://example.org/other"], names) == {}
+    assert await found.unknown([], names) == {}
+
+
+async def test_a_name_of_another_channel_is_unknown(tmp_path: Path) -> None:
+    urls = [(tmp_path / name).as_uri() for name in ("one", "two")]
+    for url, name in zip(urls, ("alpha", "beta"), strict=True):
+        write_channel(tmp_path, urls, url, record(name, "1"))
+    found = PackageIndex(tmp_path / "index" / "packages.sqlite")
+    assert await found.unknown(urls[:1], ["alpha", "beta", "betta"]) == {"beta": [], "betta": []}
+    assert await found.unknown(urls, ["alpha", "betta"]) == {"betta": ["beta"]}
+    (tmp_path / "index" / "packages.sqlite").unlink()
+    assert await found.unknown(urls, ["gamma"]) == {}
+    found.close()

@@ -224,12 +224,17 @@ class Daemon:
         found = directory.iterdir() if directory.is_dir() else []
         return sorted(path for path in found if path.name != "envs")
 
+    @property
+    def database_url(self) -> str:
+        """Where its database is."""
+        option = "--CondaStore.database_url="
+        given = [url.removeprefix(option) for url in self.arguments if url.startswith(option)]
+        return given[0] if given else f"sqlite:///{self.data / 'condastore.sqlite'}"
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Returns what the database says, past the daemon."""
-        option = "--CondaStore.database_url="
-        for argument in self.arguments:
-            if argument.startswith(option):
-                return asyncio.run(_queried(argument.removeprefix(option), sql))
+        if not self.database_url.startswith("sqlite:"):
+            return asyncio.run(_queried(self.database_url, sql))
         with closing(sqlite3.connect(self.data / "condastore.sqlite", timeout=30)) as connection:
             return connection.execute(sql).fetchall()
 
