@@ -75,7 +75,7 @@ class Daemon:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             printed = self.output.read_bytes()[began:].decode()
-            url = re.search(r"serves (http://\S+)/api/v1/", printed)
+            url = re.search(r"serves (https?://\S+)/api/v1/", printed)
             token = re.search(r"change anything: (\S+)\n", printed)
             if url and token:
                 self.url, self.token = url[1], token[1]
