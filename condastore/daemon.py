@@ -420,7 +420,7 @@ class Daemon:
         scheme = "https" if self._app.certfile else "http"
         host, where = "localhost", ""
         if listener.is_local:
-            where = f" on the Unix socket {listener.getsockname()}"
+            where = f" on the Unix socket {listener.path}"
         else:
             address, port = listener.getsockname()[:2]
             host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -6,7 +6,7 @@ import select
 from contextlib import suppress
 
 from condastore import correlation
-from condastore.systemd.journal import JournalHandler, is_journal, priority
+from condastore.systemd.journal import JournalHandler, is_journal, priority, text_of
 
 STANDARD_OUTPUT = 1
 STANDARD_ERROR = 2
@@ -75,12 +75,7 @@ class DescriptorHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a line."""
-        try:
-            line = self.format(record)
-        except Exception:
-            # Arguments that don't fit the line.
-            self.handleError(record)
-            return
+        line = text_of(self, record)
         if self._lost:
             line = f"({self._lost} lines before this one could not be written)\n{line}"
         if write(self._descriptor, f"{line}\n".encode("utf-8", "replace")):

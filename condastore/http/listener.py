@@ -115,6 +115,11 @@ class Listener(socket.socket):
         """Whether only processes of this machine can reach it."""
         return self.family == socket.AF_UNIX
 
+    @property
+    def path(self) -> str:
+        """Of a Unix socket."""
+        return str(self._path or self.getsockname())
+
     def close(self) -> None:
         """Ends it."""
         super().close()

@@ -37,28 +37,30 @@ def priority(level: int) -> int:
     return next((number for least, number in _PRIORITIES if level >= least), _DEBUG)
 
 
+def text_of(handler: logging.Handler, record: logging.LogRecord) -> str:
+    """Returns a line as a handler has it, also one whose arguments don't fit it."""
+    try:
+        return handler.format(record)
+    except Exception as error:
+        return f"{record.msg!r} can't be written with its arguments: {error}"
+
+
 class JournalHandler(logging.Handler):
     """Sends lines to the journal. What it does not take at once is lost, and counted."""
 
     def __init__(self, path: str = SOCKET) -> None:
         """Raises `OSError` if there is no journal at this path."""
         super().__init__()
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise FileNotFoundError(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
         self._path = path
         self._lost = 0
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise FileNotFoundError(path)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Sends a line."""
-        try:
-            text = self.format(record)
-        except Exception:
-            # Arguments that don't fit the line.
-            self.handleError(record)
-            return
-        fields = dict(self._fields(record, text))
+        fields = dict(self._fields(record, text_of(self, record)))
         if self._lost:
             fields["CONDASTORE_LOST_LINES"] = str(self._lost)
         try:

@@ -80,7 +80,7 @@ class Daemon:
             # In this order: what a daemon says last is said when it has ended.
             has_ended = self.process.poll() is not None
             printed = self.output.read_bytes()[began:].decode()
-            url = re.search(r"serves (http://\S+)/api/v1/", printed)
+            url = re.search(r"serves (https?://\S+)/api/v1/", printed)
             token = re.search(r"change anything: (\S+)\n", printed)
             if url and token:
                 self.url, self.token = url[1], token[1]
