@@ -9,6 +9,7 @@ import socket
 import sys
 import uuid
 from contextlib import AsyncExitStack
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -48,6 +49,7 @@ from condastore.configuration import (
     RBACAuthorizationBackend,
 )
 from condastore.database import Database
+from condastore.duties import Duties, Turn
 from condastore.errors import ConfigurationError, InvalidInput
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
@@ -70,6 +72,7 @@ from condastore.tasks import TaskQueue
 from condastore.wakeups import Wakeups
 
 if TYPE_CHECKING:
+    from condastore.redis_locks import RedisLocks
     from condastore.streams.redis import RedisLogs
 
 HTTP_GRACE_S = 3.0
@@ -282,7 +285,8 @@ class Daemon:
             web = create_app(parts, authentication, self._web_options(secret))
             # All this stays. A collection that looked at it would hold everything up for 70 ms.
             gc.freeze()
-            await self._serve(parts, wakeups, listener, web)
+            duties = Duties(database, self._locks(stack))
+            await self._serve(parts, wakeups, duties, listener, web)
 
     def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
         defaults = configured(self._config)
@@ -407,7 +411,12 @@ class Daemon:
         )
 
     async def _serve(
-        self, parts: Parts, wakeups: Wakeups, listener: Listener, web: Starlette
+        self,
+        parts: Parts,
+        wakeups: Wakeups,
+        duties: Duties,
+        listener: Listener,
+        web: Starlette,
     ) -> None:
         """Runs the HTTP server and the pool in one task group until a signal comes."""
         async with asyncio.TaskGroup() as group:
@@ -420,10 +429,10 @@ class Daemon:
             )
             beside = [
                 group.create_task(parts.metrics.watch_loop(), name="event loop lag"),
-                group.create_task(self._watch(parts), name="watch paths"),
+                group.create_task(self._watch(parts, duties), name="watch paths"),
                 group.create_task(parts.indexer.run(), name="package index"),
                 group.create_task(
-                    collect_regularly(parts.database, parts.pool, self._registry.collect_every),
+                    duties.run("collecting blobs", partial(self._collect, parts)),
                     name="collect blobs regularly",
                 ),
                 group.create_task(parts.storage.run(), name="storage"),
@@ -445,12 +454,17 @@ class Daemon:
             parts.logs.detach()
             await parts.pool.drain(self._worker.drain_timeout)
 
-    async def _watch(self, parts: Parts) -> None:
-        if self._worker.watch_paths:
-            # What it watches with is needed here only.
-            from condastore.watcher import Watcher
+    async def _collect(self, parts: Parts, turn: Turn) -> None:
+        await collect_regularly(parts.database, parts.pool, self._registry.collect_every, turn)
 
-            await Watcher(parts, [Path(path) for path in self._worker.watch_paths]).run()
+    async def _watch(self, parts: Parts, duties: Duties) -> None:
+        if not self._worker.watch_paths:
+            return
+        # What it watches with is needed here only.
+        from condastore.watcher import Watcher
+
+        paths = [Path(path) for path in self._worker.watch_paths]
+        await duties.run("watching files", lambda turn: Watcher(parts, paths, turn).run())
 
     async def _run_pool(self, pool: Pool) -> None:
         await sweep_packages(self._store)
@@ -468,8 +482,15 @@ class Daemon:
         else:
             self._store_lock.acquire()
             self._alone = True
-        self._store.make()
-        (self._data / "logs").mkdir(exist_ok=True)
+        try:
+            self._store.make()
+            (self._data / "logs").mkdir(exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error.filename} can't be used: {error.strerror}; make it a directory that this "
+                "user may write to, or set c.CondaStore.data_directory and "
+                "c.CondaStore.store_directory"
+            ) from error
 
     def _listen(self) -> Listener:
         """Takes the port before the recovery begins; requests wait in it until it is over."""
@@ -512,6 +533,15 @@ class Daemon:
         redis = RedisLogs(self._config.redis_url, self._config.log_stream_bytes)
         stack.push_async_callback(redis.close)
         return redis
+
+    def _locks(self, stack: AsyncExitStack) -> "RedisLocks | None":
+        if not self._config.redis_url:
+            return None
+        from condastore.redis_locks import RedisLocks
+
+        locks = RedisLocks(self._config.redis_url)
+        stack.push_async_callback(locks.close)
+        return locks
 
     def _secret(self) -> str:
         backend = AuthenticationBackend(parent=self._app)
