@@ -21,6 +21,7 @@ BENCHMARKS = (
     "downloads",
     "index",
     "connections",
+    "log_redis",
     "storage",
 )
 

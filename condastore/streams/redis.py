@@ -63,6 +63,9 @@ class RedisLogs:
 
     async def run(self) -> None:
         """Publishes logs until it is cancelled."""
+        problem = await self.problem()
+        if problem is not None:
+            logger.warning("CondaStore.redis_url: %s", problem)
         async with asyncio.TaskGroup() as group:
             while True:
                 key, log = await self._new.get()

@@ -113,7 +113,7 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
     server.faults["*.conda"] = Fault(drip=2_000)
     slow = {"name": "slow", "channels": [server.url], "dependencies": ["python"]}
     build_id = one.submit(slow)
-    eventually(lambda: one.build(build_id)["status"] == "BUILDING")
+    eventually(lambda: one.build(build_id)["status"] == "BUILDING", timeout_s=60)
     # Both show its log while it runs, also the one that does not run it.
     for daemon in daemons:
         daemon.wait_for_event(build_id, "fetch")
@@ -122,11 +122,11 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
     for daemon in daemons:
         daemon.cancel(build_id)
     assert one.ended(build_id)["status"] == "CANCELED"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9, "without being told it is seen after ten seconds"
 
     # The lease of one is lost; who reads the log there reads on where the build goes on.
     build_id = one.submit({**slow, "name": "stolen"})
-    eventually(lambda: one.build(build_id)["status"] == "BUILDING")
+    eventually(lambda: one.build(build_id)["status"] == "BUILDING", timeout_s=60)
     with ThreadPoolExecutor(2) as readers:
         reading = [readers.submit(ending, daemon, build_id) for daemon in daemons]
         for daemon in daemons:
@@ -151,8 +151,8 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
 
     # And one daemon dies with its build, which the other one finishes.
     build_id = one.submit({**slow, "name": "orphan"})
-    eventually(lambda: one.build(build_id)["status"] == "BUILDING")
-    eventually(lambda: len([daemon for daemon in daemons if children(daemon)]) == 1)
+    eventually(lambda: one.build(build_id)["status"] == "BUILDING", timeout_s=60)
+    eventually(lambda: len([daemon for daemon in daemons if children(daemon)]) == 1, timeout_s=60)
     [dead] = [daemon for daemon in daemons if children(daemon)]
     [alive] = [daemon for daemon in daemons if daemon is not dead]
     dead.kill()
@@ -169,5 +169,5 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
     assert [daemon.stop() for daemon in daemons] == [0, 0]
     # What its child had put aside goes when a daemon is alone on the store.
     alive.start()
-    eventually(lambda: alive.litter() == [], what=alive.litter)
+    eventually(lambda: alive.litter() == [], timeout_s=60, what=alive.litter)
     assert alive.stop() == 0
