@@ -250,8 +250,9 @@ c = get_config()
 # PyPI project names that every specification must contain.
 # c.CondaStore.pypi_required_packages = []
 
-# URL of a Redis through which daemons on one PostgreSQL show each other's live logs, such as
-# `redis://:PASSWORD@host:6379/0`. Default: such logs come when their builds end.
+# URL of a Redis through which daemons on one PostgreSQL show each other's live logs, and settle
+# who watches files, such as `redis://:PASSWORD@host:6379/0`. Default: such logs come when their
+# builds end.
 # c.CondaStore.redis_url = ...
 
 # Seconds for which a solver trusts the channel data that it holds.

@@ -22,6 +22,7 @@ BENCHMARKS = (
     "downloads",
     "index",
     "connections",
+    "log_redis",
     "storage",
 )
 

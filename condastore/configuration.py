@@ -80,7 +80,8 @@ class CondaStore(LoggingConfigurable):
         None,
         allow_none=True,
         help="""URL of a Redis through which daemons on one PostgreSQL show each other's live logs,
-        such as `redis://:PASSWORD@host:6379/0`. Default: such logs come when their builds end.""",
+        and settle who watches files, such as `redis://:PASSWORD@host:6379/0`. Default: such logs
+        come when their builds end.""",
     ).tag(config=True)
 
     log_stream_bytes = Integer(

@@ -39,6 +39,7 @@ from condastore.builders.solver import SolverPool
 from condastore.builders.solves import Solves
 from condastore.daemon_log import STANDARD_OUTPUT
 from condastore.database import Database
+from condastore.duties import Duties, Turn
 from condastore.errors import ConfigurationError
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
@@ -66,6 +67,7 @@ from condastore.tasks import TaskQueue
 from condastore.wakeups import Wakeups
 
 if TYPE_CHECKING:
+    from condastore.redis_locks import RedisLocks
     from condastore.streams.redis import RedisLogs
 
 logger = logging.getLogger(__name__)
@@ -138,7 +140,8 @@ class Daemon:
             web = create_app(parts, authentication, self._web_options(secret, listener))
             # All this stays. A collection that looked at it would hold everything up for 70 ms.
             gc.freeze()
-            await self._serve(parts, server, wakeups, listener, web)
+            duties = Duties(database, self._locks(stack))
+            await self._serve(parts, server, wakeups, duties, listener, web)
 
     def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
         defaults = self._configuration.settings()
@@ -259,6 +262,7 @@ class Daemon:
         parts: Parts,
         server: ServerConfig,
         wakeups: Wakeups,
+        duties: Duties,
         listener: Listener,
         web: Starlette,
     ) -> None:
@@ -274,10 +278,10 @@ class Daemon:
             group.create_task(self._notifier.feed_watchdog(lasting), name="watchdog")
             beside = [
                 group.create_task(parts.metrics.watch_loop(), name="event loop lag"),
-                group.create_task(self._watch(parts), name="watch paths"),
+                group.create_task(self._watch(parts, duties), name="watch paths"),
                 group.create_task(parts.indexer.run(), name="package index"),
                 group.create_task(
-                    collect_regularly(parts.database, parts.pool, self._registry.collect_every),
+                    duties.run("collecting blobs", partial(self._collect, parts)),
                     name="collect blobs regularly",
                 ),
                 group.create_task(parts.storage.run(), name="storage"),
@@ -346,12 +350,17 @@ class Daemon:
             msgspec.structs.force_setattr(parts.defaults, field.name, value)
         parts.pool.wake()
 
-    async def _watch(self, parts: Parts) -> None:
-        if self._worker.watch_paths:
-            # What it watches with is needed here only.
-            from condastore.watcher import Watcher
+    async def _collect(self, parts: Parts, turn: Turn) -> None:
+        await collect_regularly(parts.database, parts.pool, self._registry.collect_every, turn)
 
-            await Watcher(parts, [Path(path) for path in self._worker.watch_paths]).run()
+    async def _watch(self, parts: Parts, duties: Duties) -> None:
+        if not self._worker.watch_paths:
+            return
+        # What it watches with is needed here only.
+        from condastore.watcher import Watcher
+
+        paths = [Path(path) for path in self._worker.watch_paths]
+        await duties.run("watching files", lambda turn: Watcher(parts, paths, turn).run())
 
     async def _run_pool(self, pool: Pool) -> None:
         await sweep_at_start(self._store)
@@ -369,8 +378,15 @@ class Daemon:
         else:
             self._store_lock.acquire()
             self._alone = True
-        self._store.make()
-        (self._data / "logs").mkdir(exist_ok=True)
+        try:
+            self._store.make()
+            (self._data / "logs").mkdir(exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error.filename} can't be used: {error.strerror}; make it a directory that this "
+                "user may write to, or set c.CondaStore.data_directory and "
+                "c.CondaStore.store_directory"
+            ) from error
 
     def _listen(self) -> Listener:
         """Takes the port before the recovery begins; requests wait in it until it is over."""
@@ -411,6 +427,15 @@ class Daemon:
         redis = RedisLogs(self._config.redis_url, self._config.log_stream_bytes)
         stack.push_async_callback(redis.close)
         return redis
+
+    def _locks(self, stack: AsyncExitStack) -> "RedisLocks | None":
+        if not self._config.redis_url:
+            return None
+        from condastore.redis_locks import RedisLocks
+
+        locks = RedisLocks(self._config.redis_url)
+        stack.push_async_callback(locks.close)
+        return locks
 
     def _secret(self) -> str:
         return self._configuration.backend.secret or keep_secret(self._data / "secret")

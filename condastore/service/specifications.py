@@ -12,6 +12,7 @@ from condastore.access import Caller
 from condastore.audit import Action, record
 from condastore.configuration import CondaStore, server_platform
 from condastore.documents import Limits
+from condastore.duties import Turn
 from condastore.errors import Conflict
 from condastore.lockfiles import conda_lock, forms
 from condastore.names import Name, check_name
@@ -45,11 +46,14 @@ class Submission:
     """The deleted build whose packages these are."""
 
 
-async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | None:
+async def submit(
+    parts: Parts, caller: Caller, submission: Submission, turn: Turn | None = None
+) -> int | None:
     """Queues a build of what was posted and returns the build's id; None if there is one already.
 
     Raises `InvalidSpecification`, `InvalidInput` for the name of the namespace, `Unauthorized`,
-    or `Conflict` while the environment is being deleted.
+    `Conflict` while the environment is being deleted, or `TurnOver` if it is another daemon's
+    `turn` to submit this.
     """
     # Half a megabyte of YAML takes longer to parse than the event loop may be held.
     specification = await asyncio.to_thread(_parse, parts.config, submission)
@@ -61,6 +65,8 @@ async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | 
         specification = await hooked(parts, namespace, specification)
         caller.require("environment:create", f"{namespace}/{specification.name}")
     async with parts.database.write() as session:
+        if turn is not None:
+            await turn.check(session)
         if isinstance(specification, CondaSpecification):
             settings = await load_settings(session, parts.defaults, namespace, specification.name)
             specification = apply_settings(specification, settings)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from traitlets import Unicode
 
+from condastore.errors import ConfigurationError
 from condastore.files import (
     copy_file,
     make_directory,
@@ -41,7 +42,14 @@ class LocalStorage(Storage):
     _own: "_OwnDirectory | None" = None
 
     async def open(self) -> None:
-        self._own = await asyncio.to_thread(_OwnDirectory, self._all_unfinished)
+        try:
+            self._own = await asyncio.to_thread(_OwnDirectory, self._all_unfinished)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error.filename or self.storage_path} can't be used: {error.strerror}; set "
+                "c.LocalStorage.storage_path to a directory that this user may write to, on a file "
+                "system that has locks"
+            ) from error
 
     async def close(self) -> None:
         if self._own is not None:

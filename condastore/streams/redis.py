@@ -30,17 +30,20 @@ RETRY_S = (1.0, 15.0)
 Fields = dict[bytes, bytes]
 
 
+def client(url: str) -> Redis:
+    """Returns a client that never waits for long. Raises `ConfigurationError`."""
+    try:
+        return Redis.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=ANSWER_S)
+    except ValueError as error:
+        raise ConfigurationError(f"CondaStore.redis_url can't be used: {error}") from None
+
+
 class RedisLogs:
     """The logs that this daemon writes, for others; and those of others."""
 
     def __init__(self, url: str, stream_bytes: int) -> None:
         """Raises `ConfigurationError` if the URL is none; nothing is connected yet."""
-        try:
-            self._redis: Redis = Redis.from_url(
-                url, socket_connect_timeout=CONNECT_S, socket_timeout=ANSWER_S
-            )
-        except ValueError as error:
-            raise ConfigurationError(f"CondaStore.redis_url can't be used: {error}") from None
+        self._redis = client(url)
         self._stream_bytes = stream_bytes
         self.writer = uuid.uuid4().hex.encode()
         """Under which this daemon writes: another one's log of a build is another text."""
@@ -60,6 +63,9 @@ class RedisLogs:
 
     async def run(self) -> None:
         """Publishes logs until it is cancelled."""
+        problem = await self.problem()
+        if problem is not None:
+            logger.warning("CondaStore.redis_url: %s", problem)
         async with asyncio.TaskGroup() as group:
             while True:
                 key, log = await self._new.get()

@@ -175,3 +175,17 @@ async def test_a_build_that_was_taken_over_is_read_from_its_new_start(
 def test_a_url_that_is_none_names_the_setting() -> None:
     with pytest.raises(ConfigurationError, match=r"CondaStore\.redis_url"):
         RedisLogs("nonsense://x", 10)
+
+
+async def test_f42_a_redis_that_can_not_be_used_at_the_start_is_told_and_no_reason_to_end(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    logs = RedisLogs(server.url.replace(server.password, "not-the-secret"), 10**6)
+    running_ = asyncio.create_task(logs.run())
+    async with asyncio.timeout(30):
+        while "CondaStore.redis_url: redis can't be used" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert not running_.done() and "not-the-secret" not in caplog.text
+    running_.cancel()
+    await asyncio.wait([running_])
+    await logs.close()
