@@ -129,7 +129,9 @@ async def test_every_query_finds_what_it_means(
     few: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found, rows = scene
+    known, rows = scene
+    # It remembers nothing yet.
+    found = PackageIndex(known.path)
     monkeypatch.setattr(package_index, "_FEW", few)
     for sort_by, search, descending in itertools.product(SORTS, SEARCHES, (False, True)):
         query = PackageQuery(
@@ -142,6 +144,7 @@ async def test_every_query_finds_what_it_means(
         page, count = await found.find(query, 3, 5)
         assert [(row.channel, row.name, row.version) for row in page] == expected[3:8], query
         assert count == len(expected)
+    found.close()
 
 
 async def test_ids_are_unique_and_numbers_that_every_reader_takes(
@@ -157,12 +160,16 @@ async def test_ids_are_unique_and_numbers_that_every_reader_takes(
 async def test_without_a_file_nothing_is_found_until_there_is_one(tmp_path: Path) -> None:
     found = PackageIndex(tmp_path / "index" / "packages.sqlite")
     assert await found.find(PackageQuery("x", distinct_on=["name"]), 0, 10) == ([], 0)
+    assert await found.find(PackageQuery(), 0, 10) == ([], 0)
+    assert await found.find(PackageQuery("num"), 0, 10) == ([], 0)
     assert await found.channels() == {}
     rows = write_index(tmp_path)
+    assert (await found.find(PackageQuery("num"), 0, 10))[1]
     assert (await found.find(PackageQuery(), 0, 10))[1] == len(rows)
     assert len(await found.channels()) == 3
     found.path.unlink()
     assert await found.find(PackageQuery(), 0, 10) == ([], 0)
+    assert await found.find(PackageQuery("num"), 0, 10) == ([], 0)
     found.close()
 
 
