@@ -41,6 +41,7 @@ from condastore.daemon_log import STANDARD_OUTPUT
 from condastore.database import Database
 from condastore.duties import Duties, Turn
 from condastore.errors import ConfigurationError
+from condastore.files import PUBLIC
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
 from condastore.http.listener import Listener, ServerConfig
@@ -82,6 +83,8 @@ def serve(app: CondaStoreServer, arguments: Sequence[str]) -> None:
 
     The arguments are those that the configuration was read with, and will be again.
     """
+    # Nobody else ever writes to what the daemon makes.
+    os.umask(os.umask(0o077) | 0o022)
     daemon_log.keep_standard_streams()
     daemon_log.begin(app.log_level)
     asyncio.run(Daemon(Configuration.of(app), arguments).run())
@@ -371,7 +374,7 @@ class Daemon:
         lock = DirectoryLock(self._data / "daemon.lock")
         lock.acquire()
         stack.callback(lock.release)
-        self._store_lock = DirectoryLock(self._store.root / ".daemon.lock")
+        self._store_lock = DirectoryLock(self._store.root / ".daemon.lock", PUBLIC)
         stack.callback(self._store_lock.release)
         if shared:
             self._alone = await asyncio.to_thread(self._store_lock.acquire_shared)

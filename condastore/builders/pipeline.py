@@ -34,6 +34,7 @@ from condastore.configuration import CondaStore
 from condastore.database import Database, uninterrupted
 from condastore.errors import BuildError, CondaStoreError, DatabaseUnavailable
 from condastore.faults import fault
+from condastore.files import PUBLIC, make_directory
 from condastore.metrics import Metrics
 from condastore.packages import record_packages
 from condastore.pool import Retry, Run, Stop
@@ -192,7 +193,7 @@ class Builder:
     ) -> Installed:
         """Makes the prefix, in a child process of its own."""
         job = build_job(self._config, self._store, plan, solution)
-        await asyncio.to_thread(plan.prefix.parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(make_directory, plan.prefix.parent, PUBLIC)
         result: dict[str, Any] = await child.do(job, reporter.event)
         fault("build.installed")
         return Installed(result["packages"], result["pip"], result["size"]["bytes"])
