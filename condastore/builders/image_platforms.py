@@ -65,6 +65,8 @@ class Platforms:
     """Where children put blobs."""
     listener: Listener
     popularity: Mapping[str, int]
+    sizes: Mapping[str, int]
+    """Bytes of the server's platform's packages, by name."""
     left_out: Mapping[str, str]
     """The platforms that there is no image for, and why."""
 
@@ -109,7 +111,7 @@ class Platforms:
         return {
             record["name"]: Weight(
                 self.popularity.get(package_hash(record), 0),
-                contents.sizes.get(record["name"], 0),
+                self.sizes.get(record["name"], 0),
             )
             for record in contents.packages[server_platform()]
         }
