@@ -306,7 +306,13 @@ class CondaStore(LoggingConfigurable):
     ).tag(config=True)
 
     min_free_bytes = Integer(
-        256 * MIB, help="Bytes that a build must leave free on the store's file system."
+        256 * MIB,
+        help="""Bytes that must stay free on each file system that condastore writes to. With less
+        nothing begins that takes space (docs/operations.md).""",
+    ).tag(config=True)
+
+    min_free_inodes = Integer(
+        1000, help="Files that there must be room for on each of these file systems."
     ).tag(config=True)
 
     @default("data_directory")

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import uuid
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -48,7 +48,8 @@ from condastore.configuration import (
     RBACAuthorizationBackend,
 )
 from condastore.database import Database
-from condastore.errors import ConfigurationError, InvalidInput
+from condastore.disk import Disk
+from condastore.errors import CondaStoreError, ConfigurationError, InvalidInput
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
 from condastore.http.listener import Listener, ServerConfig
@@ -72,7 +73,11 @@ from condastore.wakeups import Wakeups
 if TYPE_CHECKING:
     from condastore.streams.redis import RedisLogs
 
+logger = logging.getLogger(__name__)
+
 HTTP_GRACE_S = 3.0
+# What runs in these takes space, so it waits while there is none.
+LANES_THAT_FILL = ("builds", "artifacts")
 # Other daemons may queue what this one does not hear of.
 SHARED_POLL_S = 5.0
 LOGINS: list[type[Configurable]] = [Authentication, TokenAuthentication, DummyAuthentication]
@@ -262,12 +267,17 @@ class Daemon:
             listener = self._listen()
             stack.callback(listener.close)
             stack.push_async_callback(database.close)
+            storage = self._storage()
+            disk = self._disk(database, storage)
+            # Where it is full, even an old database can't be opened without what is kept for that.
+            await asyncio.to_thread(disk.look)
             await database.open()
             self._handle_signals()
             secret = self._secret()
             token = AdminToken(secret)
             authentication = self._authentication(token)
-            parts = self._parts(database, self._identities(database, secret, token), stack)
+            identities = self._identities(database, secret, token)
+            parts = self._parts(database, storage, disk, identities, stack)
             await parts.storage.open()
             stack.push_async_callback(parts.storage.close)
             await recover(
@@ -275,15 +285,23 @@ class Daemon:
             )
             if not database.is_sqlite:
                 self._store_lock.share()
-            self._announce(listener, token)
+            # Where this goes may be a file on a full disk.
+            with suppress(OSError):
+                self._announce(listener, token)
             web = create_app(parts, authentication, self._web_options(secret))
             # All this stays. A collection that looked at it would hold everything up for 70 ms.
             gc.freeze()
             await self._serve(parts, listener, web)
 
-    def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
+    def _parts(
+        self,
+        database: Database,
+        storage: Storage,
+        disk: Disk,
+        identities: Identities,
+        stack: AsyncExitStack,
+    ) -> Parts:
         defaults = configured(self._config)
-        storage = self._storage()
         redis = self._redis(stack)
         logs = LogHub(
             self._data / "logs",
@@ -338,8 +356,22 @@ class Daemon:
             hooks,
             index,
             indexer,
+            disk,
             redis,
         )
+
+    def _disk(self, database: Database, storage: Storage) -> Disk:
+        places = {
+            "CondaStore.data_directory": self._data,
+            "CondaStore.store_directory": self._store.root,
+        }
+        if database.directory is not None:
+            places["CondaStore.database_url"] = database.directory
+        if isinstance(storage, LocalStorage):
+            places["LocalStorage.storage_path"] = Path(storage.storage_path)
+        disk = Disk(self._config, places)
+        database.on_full = disk.exhausted
+        return disk
 
     def _hooks(self) -> Hooks:
         config = self._config
@@ -405,6 +437,7 @@ class Daemon:
 
     async def _serve(self, parts: Parts, listener: Listener, web: Starlette) -> None:
         """Runs the HTTP server and the pool in one task group until a signal comes."""
+        _room_changed(parts)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_pool(parts.pool), name="pool")
             group.create_task(
@@ -424,12 +457,15 @@ class Daemon:
                 group.create_task(parts.storage.run(), name="storage"),
                 group.create_task(self._hear(parts), name="wake-ups"),
                 *([group.create_task(parts.redis.run(), name="redis")] if parts.redis else []),
+                group.create_task(
+                    parts.disk.run(lambda: _room_changed(parts)), name="room on the disk"
+                ),
                 group.create_task(take_over_for_ever(parts.database, parts.pool), name="takeover"),
             ]
             await self._stopping.wait()
             for task in beside:
                 task.cancel()
-            logging.getLogger(__name__).info(
+            logger.info(
                 "stopping; %d running builds have %g s to finish",
                 parts.pool.running,
                 self._worker.drain_timeout,
@@ -448,7 +484,11 @@ class Daemon:
         await Wakeups(parts.database, parts.pool.wake, parts.pool.look_for_canceled).run()
 
     async def _run_pool(self, pool: Pool) -> None:
-        await sweep_packages(self._store)
+        try:
+            await sweep_packages(self._store)
+        except (CondaStoreError, OSError) as error:
+            # On a full disk there is no room for the child; it is done again with the next removal.
+            logger.error("what dead builds left can't be removed now: %s", error)
         await pool.run()
 
     async def _lock(self, stack: AsyncExitStack, *, shared: bool) -> None:
@@ -533,6 +573,13 @@ class Daemon:
             if issubclass(self._app.authentication_class, TokenAuthentication):
                 print(f"to sign in, open {url}/login/?token={token.text}")
         sys.stdout.flush()
+
+
+def _room_changed(parts: Parts) -> None:
+    """Lets what takes space run while there is some."""
+    parts.pool.hold(() if parts.disk.problem is None else LANES_THAT_FILL)
+    # Answers that were kept don't say so.
+    parts.database.generation += 1
 
 
 def _images(app: CondaStoreServer) -> Images:

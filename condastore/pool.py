@@ -6,7 +6,7 @@ a deletion never waits for four builds of an hour.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -128,6 +128,12 @@ class Pool:
         for lane in self._lanes.values():
             lane.woken.set()
 
+    def hold(self, lanes: Collection[str]) -> None:
+        """Claims nothing more in these lanes, and again in all others; what runs goes on."""
+        for name, lane in self._lanes.items():
+            lane.held = name in lanes
+        self.wake()
+
     def look_for_canceled(self) -> None:
         """Says that another daemon may have cancelled a task that runs here."""
         self._canceled_elsewhere.set()
@@ -169,17 +175,12 @@ class Pool:
         """Waits for a task; returns None when the pool drains."""
         while not self._draining:
             lane.woken.clear()
-            try:
-                claim = await self._queue.claim(lane.kinds)
-                delay = await self._queue.next_start(lane.kinds) if claim is None else None
-            except Exception:
-                logger.exception("the task queue can't be read")
-                claim, delay = None, RECORD_DELAYS_S[0]
+            claim, delay = (None, None) if lane.held else await self._look(lane)
             if claim is not None:
-                if not self._draining:
+                if not (self._draining or lane.held):
                     return claim
                 await self._record(self._queue.release, claim.id)
-                break
+                continue
             timeout_s = self._poll_s if delay is None else min(max(delay, 0.01), self._poll_s)
             try:
                 async with asyncio.timeout(timeout_s):
@@ -187,6 +188,15 @@ class Pool:
             except TimeoutError:
                 continue
         return None
+
+    async def _look(self, lane: "_Lane") -> tuple[Claim | None, float | None]:
+        """Returns a task, or else in how many seconds one will be ready."""
+        try:
+            claim = await self._queue.claim(lane.kinds)
+            return claim, await self._queue.next_start(lane.kinds) if claim is None else None
+        except Exception:
+            logger.exception("the task queue can't be read")
+            return None, RECORD_DELAYS_S[0]
 
     def _start(self, group: asyncio.TaskGroup, lane: "_Lane", claim: Claim) -> None:
         run = Run(claim, Stop.CANCELED if claim.cancel_requested else None)
@@ -312,5 +322,6 @@ class _Lane:
         self.kinds: list[str] = []
         self.size = size
         self.busy = 0
+        self.held = False
         self.slots = asyncio.Semaphore(size)
         self.woken = asyncio.Event()

@@ -147,6 +147,22 @@ async def test_a_lane_runs_so_many_at_once_and_another_does_not_wait(
         await eventually(lambda: pool.running == 3)
 
 
+async def test_a_lane_that_is_held_claims_nothing_and_another_goes_on(
+    database: Database, stage: Stage
+) -> None:
+    other = Stage()
+    pool = pool_of(database, {"build": stage.work(), "tidy": other.work("housekeeping")})
+    pool.hold(["builds"])
+    async with at_work(pool):
+        held = await add(database, pool)
+        tidied = await add(database, pool, kind="tidy")
+        assert await ended(database, *tidied) == [TaskState.DONE]
+        assert (await row(database, held[0])).state == TaskState.QUEUED
+        assert stage.runs == []
+        pool.hold([])
+        assert await ended(database, *held) == [TaskState.DONE]
+
+
 async def test_a_task_that_ends_makes_room_at_once(database: Database, stage: Stage) -> None:
     async def short(_: Run) -> None:
         await asyncio.sleep(0.002)
