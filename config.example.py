@@ -289,6 +289,10 @@ c = get_config()
 # Solves after which a solver process is replaced.
 # c.CondaStoreWorker.max_solver_uses = 200
 
+# Files a second that the removal of deleted builds takes away, so that builds are not held up by
+# it; 0 is as many as can be, and so it is while the disk is full.
+# c.CondaStoreWorker.removal_rate = 5000.0
+
 # Seconds after which an unused solver process ends.
 # c.CondaStoreWorker.solver_idle_time = 300.0
 

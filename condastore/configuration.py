@@ -408,6 +408,13 @@ class CondaStoreWorker(LoggingConfigurable):
         help="""Seconds between looks for news in the indexed channels; 0 never looks.""",
     ).tag(config=True)
 
+    removal_rate = Float(
+        5000.0,
+        min=0,
+        help="""Files a second that the removal of deleted builds takes away, so that builds are not
+        held up by it; 0 is as many as can be, and so it is while the disk is full.""",
+    ).tag(config=True)
+
     max_solver_uses = Integer(200, help="Solves after which a solver process is replaced.").tag(
         config=True
     )

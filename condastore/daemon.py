@@ -76,6 +76,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HTTP_GRACE_S = 3.0
+# Only one takes files away at a time, the others have theirs moved to the trash and wait.
+REMOVALS = 4
 # What runs in these takes space, so it waits while there is none.
 LANES_THAT_FILL = ("builds", "artifacts")
 # Other daemons may queue what this one does not hear of.
@@ -319,7 +321,15 @@ class Daemon:
             self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
         )
         collector = Collector(self._registry, defaults, database, storage)
-        remover = Remover(self._registry, defaults, database, self._store, storage, links)
+        remover = Remover(
+            self._registry,
+            defaults,
+            database,
+            self._store,
+            storage,
+            links,
+            lambda: self._worker.removal_rate if disk.problem is None else 0,
+        )
         making = Making()
         archiver = Archiver(self._config, database, self._store, storage, making)
         imager = ImageMaker(self._config, self._images, database, self._store, storage, making)
@@ -332,6 +342,7 @@ class Daemon:
                 "builds": self._worker.concurrency or 1,
                 "artifacts": self._worker.artifact_concurrency,
                 "housekeeping": 1,
+                "removals": REMOVALS,
             },
             poll_s=POLL_S if database.is_sqlite else SHARED_POLL_S,
         )
@@ -611,16 +622,19 @@ def works(
     def housekeeping(run: Any) -> Work:
         return Work(run, remover.abandon, "housekeeping")
 
+    def removal(run: Any) -> Work:
+        return Work(run, remover.abandon, "removals", drains=False)
+
     return {
         "build": Work(builder.run, builder.abandon, "builds", max_build_time),
         "archive": artifact(archiver.archive),
         "installer": artifact(archiver.installer),
         "image": image(imager.run),
         "update_environment_build": housekeeping(remover.update_environment),
-        "delete_build": housekeeping(remover.delete_build),
-        "delete_environment": housekeeping(remover.delete_environment),
-        "delete_namespace": housekeeping(remover.delete_namespace),
-        "tidy": housekeeping(remover.tidy),
+        "delete_build": removal(remover.delete_build),
+        "delete_environment": removal(remover.delete_environment),
+        "delete_namespace": removal(remover.delete_namespace),
+        "tidy": removal(remover.tidy),
         COLLECT: housekeeping(collector.run),
     }
 

@@ -65,6 +65,8 @@ class Work:
     abandon: Callable[[Claim, Stop | str], Awaitable[None]]
     lane: str
     deadline_s: float | None = None
+    drains: bool = True
+    """Whether it gets time to finish when the pool drains: what it did would be done in vain."""
 
 
 class Pool:
@@ -152,6 +154,9 @@ class Pool:
         """Claims nothing more and ends; what outlasts the timeout goes back to the queue."""
         self._draining = True
         self.wake()
+        for task_id, (run, _) in list(self._running.items()):
+            if not self._works[run.claim.kind].drains:
+                self.stop(task_id, Stop.SHUTDOWN)
         tasks = [task for _, task in self._running.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)

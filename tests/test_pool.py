@@ -414,6 +414,19 @@ async def test_a_drain_lets_tasks_finish_and_claims_no_more(
     assert await states(database) == [TaskState.DONE, TaskState.QUEUED, TaskState.QUEUED]
 
 
+async def test_what_needs_no_time_to_finish_is_stopped_at_once(
+    database: Database, stage: Stage
+) -> None:
+    stage.handler = forever
+    pool = pool_of(database, {"tidy": Work(stage.run, stage.abandon, "removals", drains=False)})
+    async with at_work(pool, drain_s=3600):
+        (task_id,) = await add(database, pool, kind="tidy")
+        await eventually(lambda: stage.at_work)
+    assert stage.stopped == {task_id: Stop.SHUTDOWN}
+    task = await row(database, task_id)
+    assert (task.state, task.attempts) == (TaskState.QUEUED, 0)
+
+
 async def test_what_outlasts_the_drain_goes_back_as_if_it_had_not_run(
     database: Database, stage: Stage
 ) -> None:
