@@ -22,6 +22,8 @@ BENCHMARKS = (
     "index",
     "connections",
     "storage",
+    "pool",
+    "removal",
 )
 
 
