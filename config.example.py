@@ -227,8 +227,12 @@ c = get_config()
 # Bytes of a specification's text.
 # c.CondaStore.max_specification_bytes = 1048576
 
-# Bytes that a build must leave free on the store's file system.
+# Bytes that must stay free on each file system that condastore writes to. With less nothing
+# begins that takes space (docs/operations.md).
 # c.CondaStore.min_free_bytes = 268435456
+
+# Files that there must be room for on each of these file systems.
+# c.CondaStore.min_free_inodes = 1000
 
 # Let `pip:` requirements be built from source distributions. Building one runs its author's code
 # as the daemon's user; wheels run none.
@@ -304,6 +308,10 @@ c = get_config()
 
 # Solves after which a solver process is replaced.
 # c.CondaStoreWorker.max_solver_uses = 200
+
+# Files a second that the removal of deleted builds takes away, so that builds are not held up by
+# it; 0 is as many as can be, and so it is while the disk is full.
+# c.CondaStoreWorker.removal_rate = 5000.0
 
 # Seconds after which an unused solver process ends.
 # c.CondaStoreWorker.solver_idle_time = 300.0

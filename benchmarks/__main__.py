@@ -24,6 +24,8 @@ BENCHMARKS = (
     "connections",
     "log_redis",
     "storage",
+    "pool",
+    "removal",
 )
 
 

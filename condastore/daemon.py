@@ -39,6 +39,7 @@ from condastore.builders.solver import SolverPool
 from condastore.builders.solves import Solves
 from condastore.daemon_log import STANDARD_OUTPUT
 from condastore.database import Database
+from condastore.disk import Disk
 from condastore.duties import Duties, Turn
 from condastore.errors import ConfigurationError
 from condastore.files import PUBLIC
@@ -74,6 +75,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HTTP_GRACE_S = 3.0
+# Only one takes files away at a time, the others have theirs moved to the trash and wait.
+REMOVALS = 4
+# What runs in these takes space, so it waits while there is none.
+LANES_THAT_FILL = ("builds", "artifacts")
 # Other daemons may queue what this one does not hear of.
 SHARED_POLL_S = 5.0
 
@@ -124,11 +129,16 @@ class Daemon:
             server = self._hypercorn(listener)
             stack.push_async_callback(database.close)
             self._notifier.tell(STATUS="starting: looking at what the last daemon left")
+            storage = self._storage()
+            disk = self._disk(database, storage)
+            # Where it is full, even an old database can't be opened without what is kept for that.
+            await asyncio.to_thread(disk.look)
             await database.open()
             secret = self._secret()
             token = AdminToken(secret)
             authentication = self._authentication(token)
-            parts = self._parts(database, self._identities(database, secret, token), stack)
+            identities = self._identities(database, secret, token)
+            parts = self._parts(database, storage, disk, identities, stack)
             wakeups = Wakeups(database, parts.pool.wake, parts.pool.look_for_canceled)
             await wakeups.open()
             stack.callback(wakeups.close)
@@ -146,9 +156,15 @@ class Daemon:
             duties = Duties(database, self._locks(stack))
             await self._serve(parts, server, wakeups, duties, listener, web)
 
-    def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
+    def _parts(
+        self,
+        database: Database,
+        storage: Storage,
+        disk: Disk,
+        identities: Identities,
+        stack: AsyncExitStack,
+    ) -> Parts:
         defaults = self._configuration.settings()
-        storage = self._storage()
         redis = self._redis(stack)
         logs = LogHub(
             self._data / "logs",
@@ -166,7 +182,15 @@ class Daemon:
             self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
         )
         collector = Collector(self._registry, defaults, database, storage)
-        remover = Remover(self._registry, defaults, database, self._store, storage, links)
+        remover = Remover(
+            self._registry,
+            defaults,
+            database,
+            self._store,
+            storage,
+            links,
+            lambda: self._worker.removal_rate if disk.problem is None else 0,
+        )
         making = Making()
         archiver = Archiver(self._config, database, self._store, storage, making)
         imager = ImageMaker(
@@ -181,6 +205,7 @@ class Daemon:
                 "builds": self._worker.concurrency or 1,
                 "artifacts": self._worker.artifact_concurrency,
                 "housekeeping": 1,
+                "removals": REMOVALS,
             },
             poll_s=POLL_S if database.is_sqlite else SHARED_POLL_S,
         )
@@ -205,8 +230,22 @@ class Daemon:
             hooks,
             index,
             indexer,
+            disk,
             redis,
         )
+
+    def _disk(self, database: Database, storage: Storage) -> Disk:
+        places = {
+            "CondaStore.data_directory": self._data,
+            "CondaStore.store_directory": self._store.root,
+        }
+        if database.directory is not None:
+            places["CondaStore.database_url"] = database.directory
+        if isinstance(storage, LocalStorage):
+            places["LocalStorage.storage_path"] = Path(storage.storage_path)
+        disk = Disk(self._config, places)
+        database.on_full = disk.exhausted
+        return disk
 
     def _hooks(self) -> Hooks:
         config = self._config
@@ -270,6 +309,7 @@ class Daemon:
         web: Starlette,
     ) -> None:
         """Runs the HTTP server and the pool in one task group until a signal comes."""
+        _room_changed(parts)
         async with asyncio.TaskGroup() as group:
             lasting = [
                 group.create_task(self._run_pool(parts.pool), name="pool"),
@@ -291,6 +331,9 @@ class Daemon:
                 group.create_task(keep_chronicle(parts), name="chronicle"),
                 group.create_task(wakeups.run(), name="wake-ups"),
                 *([group.create_task(parts.redis.run(), name="redis")] if parts.redis else []),
+                group.create_task(
+                    parts.disk.run(lambda: _room_changed(parts)), name="room on the disk"
+                ),
                 group.create_task(
                     self._notifier.tell_status(partial(summary, parts)), name="status"
                 ),
@@ -463,6 +506,13 @@ class Daemon:
             logger.warning("what the daemon serves can't be printed: standard output is closed")
 
 
+def _room_changed(parts: Parts) -> None:
+    """Lets what takes space run while there is some."""
+    parts.pool.hold(() if parts.disk.problem is None else LANES_THAT_FILL)
+    # Answers that were kept don't say so.
+    parts.database.generation += 1
+
+
 def works(
     builder: Builder,
     archiver: Archiver,
@@ -482,16 +532,19 @@ def works(
     def housekeeping(run: Any) -> Work:
         return Work(run, remover.abandon, "housekeeping")
 
+    def removal(run: Any) -> Work:
+        return Work(run, remover.abandon, "removals", drains=False)
+
     return {
         "build": Work(builder.run, builder.abandon, "builds", max_build_time),
         "archive": artifact(archiver.archive),
         "installer": artifact(archiver.installer),
         "image": image(imager.run),
         "update_environment_build": housekeeping(remover.update_environment),
-        "delete_build": housekeeping(remover.delete_build),
-        "delete_environment": housekeeping(remover.delete_environment),
-        "delete_namespace": housekeeping(remover.delete_namespace),
-        "tidy": housekeeping(remover.tidy),
+        "delete_build": removal(remover.delete_build),
+        "delete_environment": removal(remover.delete_environment),
+        "delete_namespace": removal(remover.delete_namespace),
+        "tidy": removal(remover.tidy),
         COLLECT: housekeeping(collector.run),
     }
 

@@ -30,7 +30,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
-from condastore.errors import ConfigurationError, DatabaseUnavailable
+from condastore.errors import ConfigurationError, DatabaseFull, DatabaseUnavailable
 from condastore.files import move_file
 from condastore.migrations import HEAD
 from condastore.tables import Base
@@ -50,6 +50,7 @@ INSIST_S = (0.2, 0.5, 1, 2, 4, 8, 15, 30)
 # Classes of PostgreSQL's errors that say nothing of the statement: lost connections, deadlocks and
 # conflicts, a want of resources, an administrator at work.
 _PASSING = ("08", "40", "53", "57")
+_POSTGRESQL_DISK_FULL = "53100"
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -122,10 +123,18 @@ class Database:
     generation = 0
     """Grows with every write of this process."""
 
+    on_full: Callable[[], None] | None = None
+    """Is called when its disk was full."""
+
     @property
     def is_sqlite(self) -> bool:
         """Whether this is SQLite, where one daemon owns the database."""
         return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the file of SQLite is."""
+        return Path(self._url.database or "").parent if self.is_sqlite else None
 
     @property
     def dsn(self) -> str:
@@ -227,6 +236,10 @@ class Database:
                 await stack.enter_async_context(session.begin())
                 await self._connect_session(session)
                 yield session
+        except DatabaseFull:
+            if self.on_full is not None:
+                self.on_full()
+            raise
         finally:
             # A write that is cancelled while it commits is written all the same.
             self.generation += 1
@@ -398,11 +411,20 @@ def _unavailable() -> Iterator[None]:
         raise DatabaseUnavailable from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""
+        if state == _POSTGRESQL_DISK_FULL or _is_sqlite_full(error.orig):
+            logger.warning("the disk of the database is full")
+            raise DatabaseFull from error
         lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
         if lost or state.startswith(_PASSING):
             logger.warning("the database can't be used: %s", error.orig)
             raise DatabaseUnavailable from error
         raise
+
+
+def _is_sqlite_full(error: BaseException | None) -> bool:
+    """Whether SQLite had no space; for its shared memory that is an error of input and output."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:

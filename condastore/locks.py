@@ -3,6 +3,7 @@
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from condastore.errors import ConfigurationError
@@ -53,7 +54,9 @@ class DirectoryLock:
                 "file system that has locks"
             ) from error
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        # Only who is told of it misses it on a full disk.
+        with suppress(OSError):
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def acquire_shared(self) -> bool:
         """Returns whether this daemon is alone, and then keeps others out until `share`.

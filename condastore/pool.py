@@ -6,7 +6,7 @@ a deletion never waits for four builds of an hour.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -66,6 +66,8 @@ class Work:
     abandon: Callable[[Claim, Stop | str], Awaitable[None]]
     lane: str
     deadline_s: float | None = None
+    drains: bool = True
+    """Whether it gets time to finish when the pool drains: what it did would be done in vain."""
 
 
 class Pool:
@@ -141,6 +143,12 @@ class Pool:
         for lane in self._lanes.values():
             lane.woken.set()
 
+    def hold(self, lanes: Collection[str]) -> None:
+        """Claims nothing more in these lanes, and again in all others; what runs goes on."""
+        for name, lane in self._lanes.items():
+            lane.held = name in lanes
+        self.wake()
+
     def look_for_canceled(self) -> None:
         """Says that another daemon may have cancelled a task that runs here."""
         self._canceled_elsewhere.set()
@@ -159,6 +167,9 @@ class Pool:
         """Claims nothing more and ends; what outlasts the timeout goes back to the queue."""
         self._draining = True
         self.wake()
+        for task_id, (run, _) in list(self._running.items()):
+            if not self._works[run.claim.kind].drains:
+                self.stop(task_id, Stop.SHUTDOWN)
         tasks = [task for _, task in self._running.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
@@ -177,17 +188,12 @@ class Pool:
         """Waits for a task; returns None when the pool drains, or the lane was made smaller."""
         while not self._draining and not lane.is_full:
             lane.woken.clear()
-            try:
-                claim = await self._queue.claim(lane.kinds)
-                delay = await self._queue.next_start(lane.kinds) if claim is None else None
-            except Exception:
-                logger.exception("the task queue can't be read")
-                claim, delay = None, RECORD_DELAYS_S[0]
+            claim, delay = (None, None) if lane.held else await self._look(lane)
             if claim is not None:
-                if not self._draining:
+                if not (self._draining or lane.held):
                     return claim
                 await self._record(self._queue.release, claim.id)
-                break
+                continue
             timeout_s = self._poll_s if delay is None else min(max(delay, 0.01), self._poll_s)
             try:
                 async with asyncio.timeout(timeout_s):
@@ -195,6 +201,15 @@ class Pool:
             except TimeoutError:
                 continue
         return None
+
+    async def _look(self, lane: "_Lane") -> tuple[Claim | None, float | None]:
+        """Returns a task, or else in how many seconds one will be ready."""
+        try:
+            claim = await self._queue.claim(lane.kinds)
+            return claim, await self._queue.next_start(lane.kinds) if claim is None else None
+        except Exception:
+            logger.exception("the task queue can't be read")
+            return None, RECORD_DELAYS_S[0]
 
     def _start(self, group: asyncio.TaskGroup, lane: "_Lane", claim: Claim) -> None:
         run = Run(claim, Stop.CANCELED if claim.cancel_requested else None)
@@ -320,6 +335,7 @@ class _Lane:
         self.kinds: list[str] = []
         self.size = size
         self.busy = 0
+        self.held = False
         self.woken = asyncio.Event()
         self._freed = asyncio.Event()
 

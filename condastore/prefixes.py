@@ -87,11 +87,11 @@ class Store:
 
         Returns what the trash has of it, also from an attempt that ended before the removal.
         """
-        digest = hashlib.sha256(os.fsencode(prefix)).hexdigest()[:_DIGEST_CHARACTERS]
+        name = trash_name(prefix)
         if prefix.is_dir() and not prefix.is_symlink():
-            os.rename(prefix, self.trash / f"{digest}-{uuid.uuid4().hex}")
+            os.rename(prefix, self.trash / f"{name}-{uuid.uuid4().hex}")
             sync_directory(prefix.parent)
-        return sorted(self.trash.glob(f"{digest}-*"))
+        return sorted(self.trash.glob(f"{name}-*"))
 
     def make(self) -> None:
         """Makes the directories of the store."""
@@ -106,3 +106,8 @@ class Store:
     def free_bytes(self) -> int:
         """Returns the bytes that are free on the store's file system."""
         return shutil.disk_usage(self.root).free
+
+
+def trash_name(prefix: Path) -> str:
+    """Returns what the names of a prefix in the trash begin with, up to a hyphen."""
+    return hashlib.sha256(os.fsencode(prefix)).hexdigest()[:_DIGEST_CHARACTERS]

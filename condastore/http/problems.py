@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from condastore import correlation
-from condastore.errors import CondaStoreError, Unavailable, Unprocessable
+from condastore.disk import is_full
+from condastore.errors import CondaStoreError, DiskFull, Unavailable, Unprocessable
 from condastore.http.request_ids import HEADER
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,15 @@ async def on_no_route(_: Request, error: Exception) -> Response:
     return response
 
 
+async def on_os_error(_: Request, error: Exception) -> Response:
+    """A file that could not be written because the disk is full; any other is a bug."""
+    if not is_full(error):
+        raise error
+    logger.warning("the disk is full: %s", error)
+    message = "there is no space left on the disk; delete builds and try again"
+    return json_response({"status": "error", "message": message}, DiskFull.status)
+
+
 async def on_unexpected(request: Request, error: Exception) -> Response:
     """A bug: an id that leads to the log, and nothing else."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
@@ -52,5 +62,6 @@ async def on_unexpected(request: Request, error: Exception) -> Response:
 HANDLERS = {
     CondaStoreError: on_expected,
     HTTPException: on_no_route,
+    OSError: on_os_error,
     Exception: on_unexpected,
 }

@@ -1,7 +1,8 @@
 """Builds: what can be seen of them, and what can be done to them."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -54,6 +55,8 @@ from condastore.tables import (
 )
 from condastore.tasks import enqueue
 from condastore.views import Query, Statement, Values, View
+
+logger = logging.getLogger(__name__)
 
 SORTABLE = {
     "id": Build.id,
@@ -183,6 +186,10 @@ async def get_build(parts: Parts, caller: Caller, build_id: int) -> FoundBuild:
     """Returns a build with its specification and artifacts. Raises `NotFound`."""
     found = await parts.database.view(lambda view: _found(view, build_id))
     caller.require("environment::read", found.arn)
+    problem = parts.disk.problem
+    if problem is not None and found.build.status == BuildStatus.QUEUED:
+        waiting = found.build._replace(status_info=f"it waits for room on the disk: {problem}")
+        return replace(found, build=waiting)
     return found
 
 
@@ -362,8 +369,12 @@ async def settle_canceled(parts: Parts, canceled: Canceled) -> None:
     for build in canceled.waiting:
         key = log_key(build)
         parts.metrics.build_ended(BuildStatus.CANCELED)
-        parts.logs.open(build.id, key).append(cancel_marker(build.id) + "\n", always=True)
-        await parts.logs.end(build.id, key, BuildStatus.CANCELED)
+        try:
+            parts.logs.open(build.id, key).append(cancel_marker(build.id) + "\n", always=True)
+            await parts.logs.end(build.id, key, BuildStatus.CANCELED)
+        except OSError as error:
+            # It is cancelled, also where a full disk has no room for its log.
+            logger.error("the log of the cancelled build %d: %s", build.id, error)
 
 
 def builds_with(package: str) -> Select[tuple[int]]:

@@ -75,6 +75,7 @@ async def create_namespace(parts: Parts, caller: Caller, name: str) -> None:
     """Makes a namespace. Raises `Conflict` if there is one, also while it is being deleted."""
     caller.require("namespace::create", name)
     check_name(name)
+    parts.disk.require()
     async with parts.database.write() as session:
         if await session.scalar(select(Namespace.id).where(Namespace.name == name)) is not None:
             raise Conflict("namespace already exists")
@@ -101,6 +102,7 @@ async def update_namespace(
         caller.require("namespace-role-mapping::create", name)
         caller.require("namespace-role-mapping::delete", name)
         rows = _mapping_rows(parts, caller, role_mappings)
+    parts.disk.require()
     async with parts.database.write() as session:
         namespace = await _held(session, name)
         if metadata is not None:

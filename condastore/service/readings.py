@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import func, select
 
 from condastore.builds import BuildStatus
+from condastore.disk import Disk
 from condastore.errors import CondaStoreError
 from condastore.metrics import Reading
 from condastore.service.parts import Parts
@@ -24,8 +25,8 @@ T = TypeVar("T")
 READINGS_AGE_S = 5.0
 HEALTH_AGE_S = 1.0
 HEALTH_LIMIT_S = 3.0
-# What is only slower without it: its absence is told, but the daemon works.
-DISPENSABLE = "redis"
+# Without it the daemon is slower, or read-only: that is told, but the daemon works.
+DISPENSABLE = ("redis", "disk")
 PROBE_KEY = "health/probe"
 
 
@@ -96,6 +97,7 @@ async def readings(parts: Parts) -> list[Reading]:
             ("lane",),
         ),
         *_of_index(parts),
+        *_of_disk(parts.disk),
         Reading(
             "condastore_pool_size",
             "Tasks that may run at once in this daemon.",
@@ -129,6 +131,33 @@ def _of_index(parts: Parts) -> list[Reading]:
             "Times that a channel could not be indexed since it last could.",
             {(url,): state.failures for url, state in channels.items()},
             ("channel",),
+        ),
+    ]
+
+
+def _of_disk(disk: Disk) -> list[Reading]:
+    rooms = {(" ".join(room.settings),): room for room in disk.rooms}
+    return [
+        Reading(
+            "condastore_filesystem_free_bytes",
+            "Free bytes of the file system that these settings name.",
+            {settings: room.free_bytes for settings, room in rooms.items()},
+            ("settings",),
+        ),
+        Reading(
+            "condastore_filesystem_free_inodes",
+            "Files that there is room for on the file system that these settings name.",
+            {
+                settings: room.free_inodes
+                for settings, room in rooms.items()
+                if room.free_inodes is not None
+            },
+            ("settings",),
+        ),
+        _one(
+            "condastore_disk_full",
+            "1 while nothing begins that takes space, because there is none.",
+            disk.problem is not None,
         ),
     ]
 
@@ -184,7 +213,8 @@ class Health:
         found = await asyncio.gather(*(_problem(name, check) for name, check in checks.items()))
         problems = dict(zip(checks, found, strict=True))
         if self._parts.redis is not None:
-            problems[DISPENSABLE] = await self._parts.redis.problem()
+            problems["redis"] = await self._parts.redis.problem()
+        problems["disk"] = self._parts.disk.problem
         return problems
 
     async def _check_storage(self) -> None:

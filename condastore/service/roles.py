@@ -50,6 +50,7 @@ async def create_role(parts: Parts, caller: Caller, name: str, other: str, role:
     Raises `NotFound`, `InvalidInput`, or `Conflict` if it is open to them.
     """
     _require(caller, "create", name)
+    parts.disk.require()
     async with parts.database.write() as session:
         namespace_id, other_id = await _pair(session, name, other)
         role = _grantable(parts, caller, name, role)
@@ -67,6 +68,7 @@ async def create_role(parts: Parts, caller: Caller, name: str, other: str, role:
 async def update_role(parts: Parts, caller: Caller, name: str, other: str, role: str) -> None:
     """Changes what the users of another namespace may do. Raises as `create_role`."""
     _require(caller, "update", name)
+    parts.disk.require()
     async with parts.database.write() as session:
         namespace_id, other_id = await _pair(session, name, other)
         role = _grantable(parts, caller, name, role)

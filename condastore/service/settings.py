@@ -64,6 +64,7 @@ async def update_settings(
     level = Level.GLOBAL if namespace is None else Level.NAMESPACE
     checked = validate_update(Level.ENVIRONMENT if environment is not None else level, changes)
     prefix = setting_prefix(namespace, environment)
+    parts.disk.require()
     async with parts.database.write() as session:
         query = select(KeyValueStore).where(KeyValueStore.prefix == prefix)
         rows = {row.key: row for row in await session.scalars(query)}
