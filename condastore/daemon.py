@@ -39,7 +39,7 @@ from condastore.builders.solver import SolverPool
 from condastore.builders.solves import Solves
 from condastore.daemon_log import STANDARD_OUTPUT
 from condastore.database import Database
-from condastore.errors import ConfigurationError
+from condastore.errors import CondaStoreError, ConfigurationError
 from condastore.files import PUBLIC
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
@@ -109,7 +109,6 @@ class Daemon:
         """
         async with AsyncExitStack() as stack:
             stack.callback(self._notifier.close)
-            self._signals.handle()
             database = Database(
                 self._config.database_url,
                 upgrade=self._config.upgrade_db,
@@ -122,6 +121,8 @@ class Daemon:
             stack.push_async_callback(database.close)
             self._notifier.tell(STATUS="starting: looking at what the last daemon left")
             await database.open()
+            # Until here nothing has been begun, so a signal may end it at once.
+            self._signals.handle()
             secret = self._secret()
             token = AdminToken(secret)
             authentication = self._authentication(token)
@@ -347,7 +348,11 @@ class Daemon:
         await Wakeups(parts.database, parts.pool.wake, parts.pool.look_for_canceled).run()
 
     async def _run_pool(self, pool: Pool) -> None:
-        await sweep_packages(self._store)
+        try:
+            await sweep_packages(self._store)
+        except (CondaStoreError, OSError) as error:
+            # As when the store's disk is away just now. The task `tidy` does it again.
+            logger.warning("the package store can't be swept now: %s", error)
         await pool.run()
 
     async def _lock(self, stack: AsyncExitStack, *, shared: bool) -> None:
