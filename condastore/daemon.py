@@ -117,7 +117,6 @@ class Daemon:
         """
         async with AsyncExitStack() as stack:
             stack.callback(self._notifier.close)
-            self._signals.handle()
             database = Database(
                 self._config.database_url,
                 upgrade=self._config.upgrade_db,
@@ -134,6 +133,8 @@ class Daemon:
             # Where it is full, even an old database can't be opened without what is kept for that.
             await asyncio.to_thread(disk.look)
             await database.open()
+            # Until here nothing has been begun, so a signal may end it at once.
+            self._signals.handle()
             secret = self._secret()
             token = AdminToken(secret)
             authentication = self._authentication(token)

@@ -667,3 +667,35 @@ async def test_the_pool_ends_with_its_task_group(database: Database, stage: Stag
             pass
     assert stage.stopped and stage.at_work == set()
     assert await states(database) == [TaskState.RUNNING]
+
+
+async def test_a_lane_can_be_made_larger_and_smaller(database: Database, stage: Stage) -> None:
+    go_on = asyncio.Semaphore(0)
+
+    async def wait(_: Run) -> None:
+        await go_on.acquire()
+
+    async def comes_to(count: int, runs: int) -> None:
+        async with asyncio.timeout(60):
+            while (len(stage.at_work), len(stage.runs)) != (count, runs):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    stage.handler = wait
+    pool = pool_of(database, {"build": stage.work()}, size=1)
+    async with at_work(pool):
+        await add(database, pool, 6)
+        await comes_to(1, 1)
+        pool.resize("builds", 3)
+        await comes_to(3, 3)
+        pool.resize("builds", 1)
+        assert pool.use == {"builds": (3, 1)}
+        stage.most_at_work = 0
+        for ended_tasks in (1, 2):
+            # The other two, and the other one, run on; nothing new begins.
+            go_on.release()
+            await comes_to(3 - ended_tasks, 3)
+        go_on.release()
+        await comes_to(1, 4)
+        go_on.release()
+        await comes_to(1, 5)
+        assert stage.most_at_work == 1

@@ -59,3 +59,35 @@ async def test_what_is_no_host(host: str) -> None:
 async def test_addresses() -> None:
     assert await seen("http", x_forwarded_host="[::1]:8080") == ("http", "[::1]:8080")
     assert await seen("http", x_forwarded_proto="gopher") == ("http", "inner:8080")
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("", "127.0.0.1"),
+        ("192.0.2.7", "192.0.2.7"),
+        # What a client made up stands before what its proxy has seen.
+        ("10.0.0.1, 192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("unknown", "127.0.0.1"),
+        ("192.0.2.7,", "127.0.0.1"),
+    ],
+)
+async def test_the_address_that_the_proxy_has_seen(said: str, address: str) -> None:
+    found: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        del receive, send
+        found.append(scope["client"][0])
+
+    async def nothing(*_: object) -> Message:
+        raise AssertionError
+
+    scope = {
+        "type": "http",
+        "scheme": "http",
+        "client": ("127.0.0.1", 1),
+        "headers": [(b"x-forwarded-for", said.encode())],
+    }
+    await ForwardedHeaders(app)(scope, nothing, nothing)  # type: ignore[arg-type]
+    assert found == [address]
