@@ -108,7 +108,7 @@ def test_the_making_of_an_image_is_cancelled(tmp_path: Path, channel: str) -> No
     with running(tmp_path / "data") as daemon:
         build_id = built(daemon, channel, "big", "python 3.11.*", "flask", "rich")
         ask_for_image(daemon, build_id)
-        eventually(lambda: artifact(daemon, build_id)["progress"])
+        eventually(lambda: artifact(daemon, build_id)["progress"], 60)
         assert daemon.processes()
         response = daemon.request("DELETE", f"/build/{build_id}/artifacts/DOCKER_MANIFEST/")
         assert response.status_code == 200, response.text
