@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from benchmarks.lag import LAG, loop_lag, show_lag
 from benchmarks.measure import Table
 from benchmarks.scene import Scene, run
 from benchmarks.served import ENDED, Daemon, running
@@ -21,7 +22,6 @@ PACKAGES_OF_A_BUILD = 20
 # Shares of the constant answer's rate, as times of it.
 ONE, PAGE, POLL = 1 / 0.25, 1 / 0.15, 1 / 0.6
 P99_S = 0.030
-LAG_S = 0.050
 
 CONSTANT = """
 import asyncio, sys
@@ -42,33 +42,6 @@ asyncio.run(serve(app, config))
 """
 
 
-# In the daemon: how late the event loop is at worst since the last time that somebody asked, by the
-# clock and by the CPU time that its thread took; the rest of it waited for a processor.
-LAG = """
-import asyncio, time
-from starlette.responses import JSONResponse
-
-PERIOD_S = 0.005
-late, busy, probing = 0.0, 0.0, None
-
-async def probe():
-    global late, busy
-    while True:
-        began, used = time.perf_counter(), time.thread_time()
-        await asyncio.sleep(PERIOD_S)
-        lag = time.perf_counter() - began - PERIOD_S
-        late, busy = max(late, lag), max(busy, min(lag, time.thread_time() - used))
-
-async def loop_lag(request):
-    global late, busy, probing
-    probing = probing or asyncio.create_task(probe())
-    found, late, busy = [late, busy], 0.0, 0.0
-    return JSONResponse(found)
-
-c.CondaStoreServer.additional_routes = [("/loop_lag", "GET", loop_lag)]
-"""
-
-
 def measure(scene: Scene) -> Table:
     """Fills databases of two sizes and asks for the same pages of both."""
     baseline = "the time that the same Hypercorn takes for a constant answer of the same size"
@@ -78,7 +51,7 @@ def measure(scene: Scene) -> Table:
     for environments in sizes:
         with _served(scene) as daemon, _constant() as constant:
             fill(daemon, environments)
-            _lag(daemon)
+            loop_lag(daemon)
             for what, path, most in _pages(environments):
                 taken, other, p99 = _rounds(scene, daemon, constant, path, anew=most != POLL)
                 if environments == sizes[0]:
@@ -88,10 +61,10 @@ def measure(scene: Scene) -> Table:
                 times.setdefault(what, []).append(
                     [one / two for one, two in zip(taken, other, strict=True)]
                 )
-            _show_lag(table, daemon, f"the event loop is late, {environments} environments")
+            show_lag(table, daemon, f"the event loop is late, {environments} environments")
             if environments == sizes[0]:
                 _build_and_ask(scene, daemon)
-                _show_lag(table, daemon, "the event loop is late while it builds")
+                show_lag(table, daemon, "the event loop is late while it builds")
     for what, (small, large) in times.items():
         table.ratio(f"{what}, {sizes[1]} environments / {sizes[0]}", large, small, 1.5, unit="x")
     return table
@@ -104,18 +77,6 @@ def _served(scene: Scene) -> Iterator[Daemon]:
     config.write_text(LAG)
     with running(directory / "data", f"--config={config}") as daemon:
         yield daemon
-
-
-def _lag(daemon: Daemon) -> tuple[float, float]:
-    """Returns how late the event loop was, and how busy meanwhile, since the last call."""
-    late, busy = daemon.client.get(f"{daemon.url}/loop_lag").json()
-    return late, busy
-
-
-def _show_lag(table: Table, daemon: Daemon, what: str) -> None:
-    late, busy = _lag(daemon)
-    table.value(f"{what}, at most", [late], "s", LAG_S)
-    table.value("of which it worked", [busy], "s", LAG_S)
 
 
 def _rounds(

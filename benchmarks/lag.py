@@ -1,0 +1,46 @@
+"""How late the daemon's event loop is, and whether it was at work or waited for a processor."""
+
+from benchmarks.measure import Table
+from benchmarks.served import Daemon
+
+LAG_S = 0.050
+
+# For the daemon's configuration: how late the loop is at worst since the last time that somebody
+# asked, by the clock and by the CPU time that its thread took; for the rest of it the thread waited
+# for a processor, or for other threads.
+LAG = """
+import asyncio, time
+from starlette.responses import JSONResponse
+
+PERIOD_S = 0.005
+late, busy, probing = 0.0, 0.0, None
+
+async def probe():
+    global late, busy
+    while True:
+        began, used = time.perf_counter(), time.thread_time()
+        await asyncio.sleep(PERIOD_S)
+        lag = time.perf_counter() - began - PERIOD_S
+        late, busy = max(late, lag), max(busy, min(lag, time.thread_time() - used))
+
+async def loop_lag(request):
+    global late, busy, probing
+    probing = probing or asyncio.create_task(probe())
+    found, late, busy = [late, busy], 0.0, 0.0
+    return JSONResponse(found)
+
+c.CondaStoreServer.additional_routes = [("/loop_lag", "GET", loop_lag)]
+"""
+
+
+def loop_lag(daemon: Daemon) -> tuple[float, float]:
+    """Returns how late the event loop was, and how busy meanwhile, since the last call."""
+    late, busy = daemon.client.get(f"{daemon.url}/loop_lag").json()
+    return late, busy
+
+
+def show_lag(table: Table, daemon: Daemon, what: str) -> None:
+    """Adds how late the loop was since the last call, `what` saying when that was."""
+    late, busy = loop_lag(daemon)
+    table.value(f"{what}, at most", [late], "s", LAG_S)
+    table.value("of which it worked", [busy], "s", LAG_S)
