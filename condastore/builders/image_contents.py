@@ -71,7 +71,7 @@ class Contents:
 async def contents_of(database: Database, storage: Storage, build_id: int) -> Contents:
     """Returns what the image of a build is made of. Raises `GiveUp` if there is no such image."""
     async with database.read() as session:
-        build = await find_build(session, build_id)
+        build = await find_build(session, build_id, with_spec=True)
         prefix = packable_prefix(build)
         rows = await _package_rows(session, build_id)
     locked, key = await _lockfile(storage, build)
