@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from benchmarks.loop_lag import loop_lag, watched
+from benchmarks.loop_lag import loop_lag, show_lag, watched
 from benchmarks.measure import Table
 from benchmarks.scene import Scene, run
 from benchmarks.served import ENDED, Daemon
@@ -22,7 +22,6 @@ PACKAGES_OF_A_BUILD = 20
 # Shares of the constant answer's rate, as times of it.
 ONE, PAGE, POLL = 1 / 0.25, 1 / 0.15, 1 / 0.6
 P99_S = 0.030
-LAG_S = 0.050
 
 CONSTANT = """
 import asyncio, sys
@@ -62,19 +61,13 @@ def measure(scene: Scene) -> Table:
                 times.setdefault(what, []).append(
                     [one / two for one, two in zip(taken, other, strict=True)]
                 )
-            _show_lag(table, daemon, f"the event loop is late, {environments} environments")
+            show_lag(table, daemon, f"the event loop is late, {environments} environments")
             if environments == sizes[0]:
                 _build_and_ask(scene, daemon)
-                _show_lag(table, daemon, "the event loop is late while it builds")
+                show_lag(table, daemon, "the event loop is late while it builds")
     for what, (small, large) in times.items():
         table.ratio(f"{what}, {sizes[1]} environments / {sizes[0]}", large, small, 1.5, unit="x")
     return table
-
-
-def _show_lag(table: Table, daemon: Daemon, what: str) -> None:
-    late, busy = loop_lag(daemon)
-    table.value(f"{what}, at most", [late], "s", LAG_S)
-    table.value("of which it worked", [busy], "s", LAG_S)
 
 
 def _rounds(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.loop_lag import LAG, loop_lag, show_lag
 from benchmarks.measure import Table, percentile
 from benchmarks.scene import Scene, run
 from benchmarks.served import Daemon, running
@@ -81,6 +82,7 @@ def _index(
         resident = resident_bytes(daemon.pid)
         before = family_cpu_seconds(daemon.pid)
         _set(daemon, [server.url])
+        loop_lag(daemon)
         with _watched(daemon) as (peaks, waits):
             began = time.perf_counter()
             while _records(daemon) == 0:
@@ -89,6 +91,7 @@ def _index(
             taken = time.perf_counter() - began
         cpu = family_cpu_seconds(daemon.pid) - before
         if is_last:
+            show_lag(table, daemon, "the event loop is late while indexing")
             table.value("time until it can be searched", [taken], "s")
             table.value("peak memory of the child", [max(peaks) / MB], "MB", most=600)
             with _watched(daemon) as (_, idle):
@@ -96,7 +99,9 @@ def _index(
             longest = [max(waits)], [max(idle)]
             table.excess("longest wait for GET /api/v1/ meanwhile", *longest, unit="ms")
             table.value("the same", longest[0], "ms", most=50)
+            loop_lag(daemon)
             _search(table, daemon)
+            show_lag(table, daemon, "the event loop is late while searching")
             _search_meanwhile(table, daemon, server, channel)
             growth = resident_bytes(daemon.pid) - resident
             table.value("memory that the daemon has grown by", [growth / MB], "MB", most=20)
@@ -160,7 +165,7 @@ def _answer_ms(client: httpx.Client, url: str) -> float:
 
 def _options(data: Path) -> list[str]:
     config = data / "config.py"
-    config.write_text("c.CondaStore.conda_indexed_channels = []\n")
+    config.write_text(f"c.CondaStore.conda_indexed_channels = []\n{LAG}")
     return [f"--config={config}", "--CondaStoreWorker.index_interval=900"]
 
 

@@ -1,10 +1,13 @@
-"""A daemon that tells how late its event loop is."""
+"""How late the daemon's event loop is, and whether it was at work or waited for a processor."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from benchmarks.measure import Table
 from benchmarks.scene import Scene
 from benchmarks.served import Daemon, running
+
+LAG_S = 0.050
 
 # In the daemon: how late the event loop is at worst since the last time that somebody asked, by the
 # clock and by the CPU time that its thread took; the rest of it waited for a processor.
@@ -47,3 +50,10 @@ def loop_lag(daemon: Daemon) -> tuple[float, float]:
     """Returns how late the event loop was, and how busy meanwhile, since the last call."""
     late, busy = daemon.client.get(f"{daemon.url}/loop_lag").json()
     return late, busy
+
+
+def show_lag(table: Table, daemon: Daemon, what: str) -> None:
+    """Adds how late the loop was since the last call, `what` saying when that was."""
+    late, busy = loop_lag(daemon)
+    table.value(f"{what}, at most", [late], "s", LAG_S)
+    table.value("of which it worked", [busy], "s", LAG_S)

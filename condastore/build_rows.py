@@ -15,19 +15,30 @@ from condastore.builds import (
 )
 from condastore.errors import NotFound
 from condastore.prefixes import Store
-from condastore.tables import Build, BuildArtifact, Environment, row_id, utcnow
+from condastore.tables import (
+    Build,
+    BuildArtifact,
+    Environment,
+    Specification,
+    row_id,
+    utcnow,
+)
 
 
-async def find_build(session: AsyncSession, build_id: int) -> Build:
+async def find_build(session: AsyncSession, build_id: int, *, with_spec: bool = False) -> Build:
     """Returns a build with its specification, artifacts, environment and namespace.
 
-    Raises `NotFound`.
+    What the specification says is only there if it is asked for: that of a lockfile is megabytes
+    of JSON. Raises `NotFound`.
     """
+    specification = joinedload(Build.specification)
+    if not with_spec:
+        specification = specification.defer(Specification.spec, raiseload=True)
     build = await session.scalar(
         select(Build)
         .where(Build.id == row_id(build_id))
         .options(
-            joinedload(Build.specification),
+            specification,
             joinedload(Build.environment).joinedload(Environment.namespace),
             selectinload(Build.build_artifacts),
         )

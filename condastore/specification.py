@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from condastore.lockfiles.conda_lock import Lockfile
 from condastore.names import Name
+
+# A stored form is hashed in pieces, of which a package of a lockfile is one.
+_SLICED = 3
 
 
 class PipBlock(msgspec.Struct, frozen=True):
@@ -97,7 +101,24 @@ def from_stored(stored: dict[str, Any], *, is_lockfile: bool) -> Specification:
 
 def canonical_hash(stored: dict[str, Any]) -> str:
     """The sha256 of a stored form, recursively sorted (rest-api §8.2)."""
-    return hashlib.sha256(json.dumps(_sorted(stored)).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for text in _json(_sorted(stored), _SLICED):
+        digest.update(text.encode())
+    return digest.hexdigest()
+
+
+def _json(value: Any, levels: int) -> Iterator[str]:
+    """Yields what `json.dumps` returns; a call of it for all would let no other thread run."""
+    if levels == 0 or not value or not isinstance(value, dict | list):
+        yield json.dumps(value)
+        return
+    is_mapping = isinstance(value, dict)
+    separator = "{" if is_mapping else "["
+    for member in value:
+        yield f"{separator}{json.dumps(member)}: " if is_mapping else separator
+        yield from _json(value[member] if is_mapping else member, levels - 1)
+        separator = ", "
+    yield "}" if is_mapping else "]"
 
 
 def _sorted(value: Any) -> Any:

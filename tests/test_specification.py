@@ -1,3 +1,4 @@
+import hashlib
 import json
 import random
 from typing import Any
@@ -51,6 +52,20 @@ def test_the_hash_of_the_contract() -> None:
     specification = environment_yaml.from_value(VECTOR)
     assert specification.as_dict() == VECTOR
     assert specification.sha256 == VECTOR_SHA256
+
+
+def test_the_hash_is_that_of_one_json_text_whatever_the_pieces() -> None:
+    stored = {
+        "name": "é",
+        "lockfile": {
+            "metadata": {"channels": [], "custom": {}, "platforms": ["linux-64"]},
+            "package": [{"hash": {"md5": "x"}, "dependencies": {}}, {"a": [{"b": None}, 1]}, "p"],
+            "version": 1,
+        },
+        "is_partial": True,
+    }
+    text = json.dumps(stored, sort_keys=True)
+    assert canonical_hash(stored) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_the_hash_sorts_scalars_by_type_and_text_and_keeps_the_order_of_containers() -> None:

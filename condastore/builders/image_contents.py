@@ -69,7 +69,7 @@ class Contents:
 async def contents_of(database: Database, storage: Storage, build_id: int) -> Contents:
     """Returns what the image of a build is made of. Raises `GiveUp` if there is no such image."""
     async with database.read() as session:
-        build = await find_build(session, build_id)
+        build = await find_build(session, build_id, with_spec=True)
         prefix = packable_prefix(build)
     locked, key = await _lockfile(storage, build)
     here = server_platform()

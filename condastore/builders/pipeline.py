@@ -149,7 +149,7 @@ class Builder:
         async with self._database.write() as session:
             if not await holds(session, claim):
                 raise Retry("another daemon has taken over this build")
-            build = await find_build(session, build_id)
+            build = await find_build(session, build_id, with_spec=True)
             ended = build.status if build.status in FINAL else None
             recorded = recorded_prefix(build) is not None
             if ended is None and not recorded:

@@ -31,7 +31,7 @@ class Plan:
 
 
 async def plan_of(session: AsyncSession, store: Store, defaults: Settings, build: Build) -> Plan:
-    """Returns the plan of a build that `find_build` returned.
+    """Returns the plan of a build that `find_build` returned, with what it is made of.
 
     Raises `BuildError` if its prefix would be too long.
     """

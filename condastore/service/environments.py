@@ -36,7 +36,14 @@ from condastore.service.records import (
 )
 from condastore.service.space import check_action
 from condastore.service.visibility import environment_patterns, visible_environments
-from condastore.tables import Build, BuildArtifact, Environment, Namespace, utcnow
+from condastore.tables import (
+    Build,
+    BuildArtifact,
+    Environment,
+    Namespace,
+    Specification,
+    utcnow,
+)
 from condastore.tasks import enqueue
 from condastore.views import Query, Rows, Statement, Values, View
 
@@ -245,7 +252,7 @@ async def mark_deleted(
             select(Build)
             .where(Build.environment_id.in_(ids))
             .options(
-                selectinload(Build.specification),
+                selectinload(Build.specification).defer(Specification.spec, raiseload=True),
                 selectinload(Build.environment).selectinload(Environment.namespace),
                 selectinload(Build.build_artifacts),
             )

@@ -56,7 +56,7 @@ async def history(parts: Parts, caller: Caller, build_id: int) -> Document:
 
     Raises `InvalidInput` if that was a lockfile.
     """
-    build = await _build(parts, caller, build_id)
+    build = await _build(parts, caller, build_id, with_spec=True)
     return _yaml(build, await asyncio.to_thread(export.history_yaml, _asked_for(build)))
 
 
@@ -75,10 +75,10 @@ def _asked_for(build: Build) -> CondaSpecification:
     )
 
 
-async def _build(parts: Parts, caller: Caller, build_id: int) -> Build:
+async def _build(parts: Parts, caller: Caller, build_id: int, *, with_spec: bool = False) -> Build:
     """Returns a build that the caller may see. Raises `NotFound` or `Unauthorized`."""
     async with parts.database.read() as session:
-        build = await find_build(session, build_id)
+        build = await find_build(session, build_id, with_spec=with_spec)
     caller.require("environment::read", arn(build))
     return build
 

@@ -133,7 +133,7 @@ class Waiting:
 async def get_build(parts: Parts, caller: Caller, build_id: int) -> Build:
     """Returns a build with its specification, artifacts and environment. Raises `NotFound`."""
     async with parts.database.read() as session:
-        build = await find_build(session, build_id)
+        build = await find_build(session, build_id, with_spec=True)
     caller.require("environment::read", arn(build))
     return build
 

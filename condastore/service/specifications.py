@@ -128,12 +128,13 @@ def _parse(config: CondaStore, submission: Submission) -> Specification:
 
 
 async def _is_built(session: AsyncSession, namespace: Name, specification: Specification) -> bool:
+    sha256 = await asyncio.to_thread(lambda: specification.sha256)
     query = (
         select(Build.id)
         .join(Build.specification)
         .join(Build.environment)
         .join(Environment.namespace)
-        .where(SpecificationRow.sha256 == specification.sha256, Namespace.name == namespace)
+        .where(SpecificationRow.sha256 == sha256, Namespace.name == namespace)
         .where(Build.deleted_on.is_(None))
         .limit(1)
     )
@@ -175,7 +176,8 @@ async def _namespace(session: AsyncSession, caller: Caller, name: Name) -> Names
 
 async def _row_id(session: AsyncSession, specification: Specification) -> int:
     """Finds or makes the row of a specification's content."""
-    sha256 = specification.sha256
+    # Of a large lockfile, both take longer than the event loop may be held.
+    sha256 = await asyncio.to_thread(lambda: specification.sha256)
     row_id = await session.scalar(
         select(SpecificationRow.id).where(SpecificationRow.sha256 == sha256)
     )
@@ -183,7 +185,7 @@ async def _row_id(session: AsyncSession, specification: Specification) -> int:
         return row_id
     row = SpecificationRow(
         name=specification.name,
-        spec=specification.as_dict(),
+        spec=await asyncio.to_thread(specification.as_dict),
         sha256=sha256,
         is_lockfile=isinstance(specification, LockfileSpecification),
     )
