@@ -46,7 +46,8 @@ class FaultProxy:
         self.passed = 0
         """Connections that were taken."""
         self.port = 0
-        self._target = target
+        self.target = target
+        """Where new connections go."""
         self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -105,7 +106,7 @@ class FaultProxy:
         beyond = None
         self._open.add(writer)
         try:
-            far, beyond = await asyncio.open_connection("127.0.0.1", self._target)
+            far, beyond = await asyncio.open_connection("127.0.0.1", self.target)
             self._open.add(beyond)
             await asyncio.gather(
                 self._pass(reader, beyond, answers=False), self._pass(far, writer, answers=True)
