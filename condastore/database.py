@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _READERS = 4
+_ROWS_AT_ONCE = 1000
 # On PostgreSQL: for a free connection, a new one, and a statement.
 POOL_S = 10
 CONNECT_S = 10
@@ -101,6 +102,68 @@ class _SqliteConnection(aiosqlite.Connection):
     async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         work = super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         return await uninterrupted(work)
+
+    def cursor(self) -> Any:
+        return _Cursor(self)
+
+
+class _Cursor:
+    """A cursor whose statement, with its rows if they are few, is one visit to the thread.
+
+    The driver's own needs four, for the cursor, the statement, the rows and the end of the cursor.
+    """
+
+    arraysize = 1
+
+    def __init__(self, connection: _SqliteConnection) -> None:
+        self._connection = connection
+        self._cursor: sqlite3.Cursor | None = None
+        self._rows: list[Any] = []
+        self.description: Any = None
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+
+    async def __aenter__(self) -> "_Cursor":
+        return self
+
+    async def execute(self, sql: str, values: Any = ()) -> None:
+        await self._connection._execute(self._run, sqlite3.Cursor.execute, sql, values)
+
+    async def executemany(self, sql: str, values: Any) -> None:
+        await self._connection._execute(self._run, sqlite3.Cursor.executemany, sql, values)
+
+    async def fetchall(self) -> list[Any]:
+        rows, self._rows = self._rows, []
+        if self._cursor is not None:
+            rows += await self._connection._execute(self._cursor.fetchall)
+            await self.close()
+        return rows
+
+    async def fetchmany(self, size: int = arraysize) -> list[Any]:
+        if len(self._rows) < size and self._cursor is not None:
+            self._rows += await self._connection._execute(self._cursor.fetchmany, size)
+        rows, self._rows = self._rows[:size], self._rows[size:]
+        return rows
+
+    async def fetchone(self) -> Any:
+        rows = await self.fetchmany(1)
+        return rows[0] if rows else None
+
+    async def close(self) -> None:
+        if self._cursor is not None:
+            await self._connection._execute(self._cursor.close)
+            self._cursor = None
+
+    def _run(self, execute: Callable[..., sqlite3.Cursor], sql: str, values: Any) -> None:
+        """Runs in the thread."""
+        cursor = execute(self._connection._conn.cursor(), sql, values)
+        self.description = cursor.description
+        self._rows = cursor.fetchmany(_ROWS_AT_ONCE) if cursor.description else []
+        self.rowcount, self.lastrowid = cursor.rowcount, cursor.lastrowid
+        if len(self._rows) == _ROWS_AT_ONCE:
+            self._cursor = cursor
+        else:
+            cursor.close()
 
 
 class Database:

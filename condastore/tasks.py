@@ -8,9 +8,9 @@ hundred builds makes the others wait for all of them.
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import func, nulls_first, or_, select, update
+from sqlalchemy import Table, bindparam, func, nulls_first, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -19,6 +19,19 @@ from condastore.tables import Task, TaskState, utcnow
 from condastore.wakeups import tell_queued
 
 LEASE_S = 30.0
+
+# Statements of the table itself, made once: what every task goes through does not wait for the ORM.
+_TABLE = cast(Table, Task.__table__)
+_CLAIMED = (
+    "id",
+    "kind",
+    "namespace",
+    "build_id",
+    "payload",
+    "attempts",
+    "lease_owner",
+    "cancel_requested",
+)
 
 Requeued = Callable[[AsyncSession, list[int]], Awaitable[None]]
 
@@ -105,23 +118,8 @@ class TaskQueue:
     async def claim(self, kinds: Collection[str]) -> Claim | None:
         """Claims the next task of one of these kinds; returns None when nothing is ready."""
         async with self._database.write() as session:
-            head = await session.scalar(_next(tuple(kinds)))
-            if head is None:
-                return None
-            free = select(Task.id).where(Task.id == head, Task.state == TaskState.QUEUED)
-            task = await session.scalar(
-                update(Task)
-                .where(Task.id == free.with_for_update(skip_locked=True).scalar_subquery())
-                .values(
-                    state=TaskState.RUNNING,
-                    attempts=Task.attempts + 1,
-                    lease_owner=self._owner,
-                    lease_until=epoch() + LEASE_S,
-                    claimed_at=epoch(),
-                )
-                .returning(Task)
-                .execution_options(synchronize_session=False)
-            )
+            found = await session.execute(_claiming(tuple(kinds)), {"owner": self._owner})
+            task = found.one_or_none()
             return None if task is None else _claim(task)
 
     async def next_start(self, kinds: Collection[str]) -> float | None:
@@ -154,9 +152,16 @@ class TaskQueue:
         result: dict[str, Any] | None = None,
     ) -> None:
         """Records how a claimed task ended."""
-        await self._change(
-            task_id, state=state, ended_on=utcnow(), error=error, result=result, lease_until=None
-        )
+        values = {
+            "claimed": task_id,
+            "owner": self._owner,
+            "as": state,
+            "at": utcnow(),
+            "why": error,
+            "with": result,
+        }
+        async with self._database.write() as session:
+            await session.execute(_ending(), values)
 
     async def release(self, task_id: int) -> None:
         """Puts a claimed task back as if it had not been claimed."""
@@ -227,7 +232,49 @@ class TaskQueue:
                 await tell_queued(session)
 
 
-def _claim(task: Task) -> Claim:
+@cache
+def _claiming(kinds: tuple[str, ...]) -> Any:
+    """Claims the task whose turn it is for `owner`, unless another has it by then."""
+    table = _TABLE
+    free = select(table.c.id).where(
+        table.c.id == _next(kinds).scalar_subquery(), table.c.state == TaskState.QUEUED
+    )
+    return (
+        update(table)
+        .where(table.c.id == free.with_for_update(skip_locked=True).scalar_subquery())
+        .values(
+            state=TaskState.RUNNING,
+            attempts=table.c.attempts + 1,
+            lease_owner=bindparam("owner"),
+            lease_until=epoch() + LEASE_S,
+            claimed_at=epoch(),
+        )
+        .returning(*(table.c[name] for name in _CLAIMED))
+    )
+
+
+@cache
+def _ending() -> Any:
+    """Ends the task `claimed`, if it still is `owner`'s."""
+    table = _TABLE
+    return (
+        update(table)
+        .where(
+            table.c.id == bindparam("claimed"),
+            table.c.lease_owner == bindparam("owner"),
+            table.c.state == TaskState.RUNNING,
+        )
+        .values(
+            state=bindparam("as"),
+            ended_on=bindparam("at"),
+            error=bindparam("why"),
+            result=bindparam("with"),
+            lease_until=None,
+        )
+    )
+
+
+def _claim(task: Any) -> Claim:
     return Claim(
         task.id,
         task.kind,
@@ -240,7 +287,6 @@ def _claim(task: Task) -> Claim:
     )
 
 
-@cache
 def _next(kinds: tuple[str, ...]) -> Any:
     """The id of the task whose turn it is, found by looking at one task a namespace."""
     queued = (Task.state == TaskState.QUEUED, Task.kind.in_(kinds))
