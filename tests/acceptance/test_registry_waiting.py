@@ -18,7 +18,7 @@ import pytest
 from condastore.dynamic_images import environment_name
 from condastore.tables import TaskState
 from devtools.localchannel.server import ChannelServer, Fault, serve
-from tests.acceptance.harness import Daemon, eventually, running
+from tests.acceptance.harness import Daemon, eventually, get, running
 from tests.acceptance.registry import Content, Puller, assert_refused
 from tests.images import image
 from tests.patience import PATIENCE_S, is_quick
@@ -371,4 +371,4 @@ def test_the_registry_can_be_turned_off(tmp_path: Path) -> None:
     options = ["--CondaStoreServer.enable_registry=False"]
     with running(tmp_path / "data", *options) as daemon:
         for path in ("/v2/", "/registry/token", "/v2/default/env/tags/list"):
-            assert httpx.get(daemon.url + path).status_code == 404
+            assert get(daemon.url + path).status_code == 404
