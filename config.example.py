@@ -21,9 +21,13 @@ c = get_config()
 # How people sign in: a class or its import path, such as `condastore.auth.PAMAuthentication`.
 # c.CondaStoreServer.authentication_class = 'condastore.auth.TokenAuthentication'
 
-# Believe `X-Forwarded-Proto` and `X-Forwarded-Host`; only behind a proxy that sets them, since
-# everybody can send them.
+# Believe `X-Forwarded-Proto`, `-Host` and `-For`, and `X-Request-Id`; only behind a proxy that
+# sets them, since everybody can send them.
 # c.CondaStoreServer.behind_proxy = False
+
+# File with the certificate, and those that it rests on, in PEM form, to serve HTTPS; `keyfile`
+# must be set too. Both are read anew at SIGHUP.
+# c.CondaStoreServer.certfile = ''
 
 # Configuration file, in Python.
 # c.CondaStoreServer.config_file = ''
@@ -46,6 +50,9 @@ c = get_config()
 
 # Seconds after which a connection ends that sends no whole request.
 # c.CondaStoreServer.keep_alive_timeout = 5.0
+
+# File with the certificate's private key, in PEM form.
+# c.CondaStoreServer.keyfile = ''
 
 # Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.
 # c.CondaStoreServer.log_level = 20
@@ -77,6 +84,12 @@ c = get_config()
 # interface at `/ui/`; condastore's own is then at `/admin/` only.
 # c.CondaStoreServer.ui_directory = ''
 
+# Path of a Unix socket to listen on instead of a port, as for a proxy beside it.
+# c.CondaStoreServer.unix_socket = ''
+
+# Octal mode of that socket: who may write to it may connect.
+# c.CondaStoreServer.unix_socket_mode = '666'
+
 # Path that all URLs begin with.
 # c.CondaStoreServer.url_prefix = '/'
 
@@ -86,6 +99,12 @@ c = get_config()
 # Compression of archives: `tar.gz`, which every tool reads, or `tar.zst`, which is smaller and
 # sooner unpacked.
 # c.CondaStore.archive_format = 'tar.gz'
+
+# Days for which the audit log keeps who changed what.
+# c.CondaStore.audit_days = 365
+
+# Entries that the audit log has at most; the oldest go first.
+# c.CondaStore.audit_entries = 100000
 
 # Artifacts that are made of every build: `LOCKFILE`, `YAML`, `CONDA_PACK` (an archive),
 # `CONSTRUCTOR_INSTALLER`, `DOCKER_MANIFEST` (an image). The others are made when somebody asks
@@ -208,8 +227,12 @@ c = get_config()
 # Bytes of a specification's text.
 # c.CondaStore.max_specification_bytes = 1048576
 
-# Bytes that a build must leave free on the store's file system.
+# Bytes that must stay free on each file system that condastore writes to. With less nothing
+# begins that takes space (docs/operations.md).
 # c.CondaStore.min_free_bytes = 268435456
+
+# Files that there must be room for on each of these file systems.
+# c.CondaStore.min_free_inodes = 1000
 
 # Let `pip:` requirements be built from source distributions. Building one runs its author's code
 # as the daemon's user; wheels run none.
@@ -231,8 +254,9 @@ c = get_config()
 # PyPI project names that every specification must contain.
 # c.CondaStore.pypi_required_packages = []
 
-# URL of a Redis through which daemons on one PostgreSQL show each other's live logs, such as
-# `redis://:PASSWORD@host:6379/0`. Default: such logs come when their builds end.
+# URL of a Redis through which daemons on one PostgreSQL show each other's live logs, and settle
+# who watches files, such as `redis://:PASSWORD@host:6379/0`. Default: such logs come when their
+# builds end.
 # c.CondaStore.redis_url = ...
 
 # Seconds for which a solver trusts the channel data that it holds.
@@ -285,6 +309,10 @@ c = get_config()
 # Solves after which a solver process is replaced.
 # c.CondaStoreWorker.max_solver_uses = 200
 
+# Files a second that the removal of deleted builds takes away, so that builds are not held up by
+# it; 0 is as many as can be, and so it is while the disk is full.
+# c.CondaStoreWorker.removal_rate = 5000.0
+
 # Seconds after which an unused solver process ends.
 # c.CondaStoreWorker.solver_idle_time = 300.0
 
@@ -321,8 +349,8 @@ c = get_config()
 # brings.
 # c.Images.host_libraries = True
 
-# Layers of packages that an image may have; the smallest packages beyond that share one.
-# Container engines take about 125 in all.
+# Layers of packages that an image may have; the smallest packages beyond that share one. Docker
+# takes 125 in all, of which 20 are left for Dockerfiles that begin with the image.
 # c.Images.layer_budget = 80
 
 # Where the environment is inside an image. Another one makes every layer anew.

@@ -16,12 +16,16 @@ BENCHMARKS = (
     "memory",
     "archive",
     "log_latency",
+    "log_tails",
     "api",
     "ui",
     "downloads",
     "index",
     "connections",
+    "log_redis",
     "storage",
+    "pool",
+    "removal",
 )
 
 

@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from benchmarks.loop_lag import loop_lag, watched
 from benchmarks.measure import Table
 from benchmarks.scene import Scene, run
-from benchmarks.served import ENDED, Daemon, running
+from benchmarks.served import ENDED, Daemon
 
 CONNECTIONS = 16
 PERIOD_S = 3.0
@@ -42,33 +43,6 @@ asyncio.run(serve(app, config))
 """
 
 
-# In the daemon: how late the event loop is at worst since the last time that somebody asked, by the
-# clock and by the CPU time that its thread took; the rest of it waited for a processor.
-LAG = """
-import asyncio, time
-from starlette.responses import JSONResponse
-
-PERIOD_S = 0.005
-late, busy, probing = 0.0, 0.0, None
-
-async def probe():
-    global late, busy
-    while True:
-        began, used = time.perf_counter(), time.thread_time()
-        await asyncio.sleep(PERIOD_S)
-        lag = time.perf_counter() - began - PERIOD_S
-        late, busy = max(late, lag), max(busy, min(lag, time.thread_time() - used))
-
-async def loop_lag(request):
-    global late, busy, probing
-    probing = probing or asyncio.create_task(probe())
-    found, late, busy = [late, busy], 0.0, 0.0
-    return JSONResponse(found)
-
-c.CondaStoreServer.additional_routes = [("/loop_lag", "GET", loop_lag)]
-"""
-
-
 def measure(scene: Scene) -> Table:
     """Fills databases of two sizes and asks for the same pages of both."""
     baseline = "the time that the same Hypercorn takes for a constant answer of the same size"
@@ -76,9 +50,9 @@ def measure(scene: Scene) -> Table:
     sizes = (200, 2_000) if scene.quick else (1_000, 10_000)
     times: dict[str, list[list[float]]] = {}
     for environments in sizes:
-        with _served(scene) as daemon, _constant() as constant:
+        with watched(scene) as daemon, _constant() as constant:
             fill(daemon, environments)
-            _lag(daemon)
+            loop_lag(daemon)
             for what, path, most in _pages(environments):
                 taken, other, p99 = _rounds(scene, daemon, constant, path, anew=most != POLL)
                 if environments == sizes[0]:
@@ -97,23 +71,8 @@ def measure(scene: Scene) -> Table:
     return table
 
 
-@contextmanager
-def _served(scene: Scene) -> Iterator[Daemon]:
-    directory = scene.fresh("data")
-    config = directory / "config.py"
-    config.write_text(LAG)
-    with running(directory / "data", f"--config={config}") as daemon:
-        yield daemon
-
-
-def _lag(daemon: Daemon) -> tuple[float, float]:
-    """Returns how late the event loop was, and how busy meanwhile, since the last call."""
-    late, busy = daemon.client.get(f"{daemon.url}/loop_lag").json()
-    return late, busy
-
-
 def _show_lag(table: Table, daemon: Daemon, what: str) -> None:
-    late, busy = _lag(daemon)
+    late, busy = loop_lag(daemon)
     table.value(f"{what}, at most", [late], "s", LAG_S)
     table.value("of which it worked", [busy], "s", LAG_S)
 

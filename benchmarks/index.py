@@ -26,6 +26,7 @@ DOCUMENTS = 3
 INDEXED_S = 600.0
 POLL_S = 0.02
 SEARCHES = 300
+MEANWHILE_MS = 50
 BASELINES = """of CPU, json.load of the same two files, unpacked; of times, GET /api/v1/ in the
 same run, for the longest one in as long a time without indexing"""
 LOAD = """
@@ -57,7 +58,8 @@ def measure(scene: Scene) -> Table:
         baseline.append(_load_seconds(channel))
         data = scene.fresh("data")
         with serve(channel) as server:
-            cpu.append(_index(table, data, server, is_last=round_ + 1 == min(scene.rounds, 3)))
+            is_last = round_ + 1 == min(scene.rounds, 3)
+            cpu.append(_index(table, data, server, channel, is_last=is_last))
     table.ratio("CPU of the child", cpu, baseline, most=4)
     table.value("the same", cpu, "s", most=60)
     return table
@@ -69,7 +71,9 @@ def _load_seconds(channel: Path) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def _index(table: Table, data: Path, server: ChannelServer, *, is_last: bool) -> float:
+def _index(
+    table: Table, data: Path, server: ChannelServer, channel: Path, *, is_last: bool
+) -> float:
     """Returns the CPU seconds of the child; the last round shows everything else."""
     with running(data, *_options(data)) as daemon:
         # The children of the start are another subject.
@@ -93,6 +97,7 @@ def _index(table: Table, data: Path, server: ChannelServer, *, is_last: bool) ->
             table.excess("longest wait for GET /api/v1/ meanwhile", *longest, unit="ms")
             table.value("the same", longest[0], "ms", most=50)
             _search(table, daemon)
+            _search_meanwhile(table, daemon, server, channel)
             growth = resident_bytes(daemon.pid) - resident
             table.value("memory that the daemon has grown by", [growth / MB], "MB", most=20)
             file = data / "index" / "packages.sqlite"
@@ -127,6 +132,24 @@ def _search(table: Table, daemon: Daemon) -> None:
             slowest = [percentile(waits, 99)], [percentile(others, 99)]
             table.excess(f"search: {what}, 99th percentile", *slowest, unit="ms")
             table.value("the same", slowest[0], "ms", most=20)
+
+
+def _search_meanwhile(table: Table, daemon: Daemon, server: ChannelServer, channel: Path) -> None:
+    """Indexes the channel once more, as another one, and searches until that is done."""
+    before = _records(daemon)
+    waits = []
+    with serve(channel) as other, httpx.Client(timeout=30) as client:
+        _set(daemon, [server.url, other.url])
+        began = time.perf_counter()
+        while _records(daemon) == before:
+            assert time.perf_counter() < began + INDEXED_S, daemon.output.read_text()
+            for query in QUERIES.values():
+                waits.append(_answer_ms(client, f"{daemon.url}/api/v1/package/?{query}"))
+                time.sleep(POLL_S)
+        table.value("searches while a second channel is indexed, median", waits, "ms")
+        slowest = percentile(waits, 99)
+        table.value("the same, 99th percentile", [slowest], "ms", most=MEANWHILE_MS)
+        _set(daemon, [server.url])
 
 
 def _answer_ms(client: httpx.Client, url: str) -> float:

@@ -50,6 +50,8 @@ DEFAULT_ROLES: dict[str, list[str]] = {
 # What a binding to some environments of a namespace allows on the namespace itself.
 _FROM_INSIDE = frozenset({"namespace::read"})
 EVERYTHING = "*/*"
+ANONYMOUS = "anonymous"
+ADMIN_TOKEN = "admin token"
 MAX_PATTERN_LENGTH = 255
 
 
@@ -119,6 +121,16 @@ class Caller:
     authenticated: bool = True
     expiration: datetime | None = None
     """When the token ends, with an offset; None if it doesn't, or there is none."""
+    actor: str = ANONYMOUS
+    """Who answers for what is done, in the audit log: a user, also for the tokens he made."""
+    token_id: int | None = None
+    """The minted token that is used, by the number that its maker sees."""
+
+    @property
+    def signature(self) -> str:
+        """Who did something, and with which token, for people."""
+        used = "" if self.token_id is None else f" (token {self.token_id})"
+        return f"{self.actor}{used}"
 
     def allows(self, permission: str, arn: str) -> bool:
         """Whether the caller has a permission on an arn."""
@@ -202,13 +214,21 @@ class AccessPolicy:
         *layers: Bindings,
         user: str | None = None,
         expiration: datetime | None = None,
+        actor: str = ANONYMOUS,
+        token_id: int | None = None,
     ) -> Caller:
         """Returns a signed-in caller; in the layers, later ones replace a pattern's roles."""
         bindings = dict(self.authenticated)
         for layer in layers:
             bindings |= layer
         return Caller(
-            primary_namespace, bindings, self._grants(bindings), user, expiration=expiration
+            primary_namespace,
+            bindings,
+            self._grants(bindings),
+            user,
+            expiration=expiration,
+            actor=actor,
+            token_id=token_id,
         )
 
     def anonymous(self, default_namespace: str) -> Caller:
@@ -224,5 +244,10 @@ class AccessPolicy:
         return {pattern: self.permissions(roles) for pattern, roles in bindings.items()}
 
 
-ADMINISTRATOR = Caller("default", {EVERYTHING: ("admin",)}, {EVERYTHING: frozenset(PERMISSIONS)})
+ADMINISTRATOR = Caller(
+    "default",
+    {EVERYTHING: ("admin",)},
+    {EVERYTHING: frozenset(PERMISSIONS)},
+    actor=ADMIN_TOKEN,
+)
 """Who holds the admin token, and the daemon itself."""

@@ -1,9 +1,8 @@
-"""The command line: `condastore serve`, `config`, `token`, `db` and `storage`."""
+"""The command line: `condastore serve`, `config`, `token`, `db`, `storage`, `systemd`."""
 
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from traitlets import TraitError
 from traitlets.config import Configurable
@@ -13,9 +12,7 @@ from condastore.auth import AdminToken, keep_secret
 from condastore.configuration import AuthenticationBackend, CondaStore
 from condastore.configuration_file import configuration_file
 from condastore.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from condastore.daemon import CondaStoreServer
+from condastore.server_configuration import CondaStoreServer
 
 HELP = """\
 condastore builds, versions and serves conda environments.
@@ -32,17 +29,20 @@ condastore builds, versions and serves conda environments.
       Copy everything to another, empty database, such as from SQLite to PostgreSQL.
   condastore storage copy FROM TO [--config=FILE]
       Copy all artifacts, such as from LocalStorage to S3Storage; what is there already stays.
+  condastore systemd [--user | --socket] [--config=FILE] [--Class.trait=value ...]
+      Print a unit for systemd that suits the settings: the service, one for a user's own
+      manager, or the socket that starts it (docs/deployment.md).
   condastore --version
 """
 
 
 def serve(arguments: Sequence[str]) -> int:
     """Runs the daemon."""
-    from condastore.daemon import CondaStoreServer
+    from condastore import daemon
 
     app = CondaStoreServer.instance()
     app.initialize(list(arguments))
-    app.start()
+    daemon.serve(app, arguments)
     return 0
 
 
@@ -56,7 +56,6 @@ def config(arguments: Sequence[str]) -> int:
 def configurable_classes() -> list[type[Configurable]]:
     """Returns all classes that have settings, those as well that a daemon imports if it must."""
     from condastore.auth import oauth, pam
-    from condastore.daemon import CondaStoreServer
     from condastore.storage.s3 import S3Storage
 
     return [
@@ -72,8 +71,6 @@ def configurable_classes() -> list[type[Configurable]]:
 
 def token(arguments: Sequence[str]) -> int:
     """Prints the admin token."""
-    from condastore.daemon import CondaStoreServer
-
     app = CondaStoreServer.instance()
     app.initialize(list(arguments))
     backend = AuthenticationBackend(parent=app)
@@ -96,10 +93,21 @@ def storage(arguments: Sequence[str]) -> int:
     return storage_command(*_configured(arguments))
 
 
-def _configured(arguments: Sequence[str]) -> "tuple[CondaStoreServer, list[str]]":
-    """Returns the configuration that the options describe, and the words beside them."""
-    from condastore.daemon import CondaStoreServer
+def systemd(arguments: Sequence[str]) -> int:
+    """Prints a unit for systemd."""
+    from condastore.systemd.unit import Unit
 
+    kinds = {"--user", "--socket"}
+    app = CondaStoreServer.instance()
+    options = [argument for argument in arguments if argument not in kinds]
+    app.initialize(options)
+    unit = Unit(app, options, is_users="--user" in arguments)
+    sys.stdout.write(unit.socket() if "--socket" in arguments else unit.service())
+    return 0
+
+
+def _configured(arguments: Sequence[str]) -> tuple[CondaStoreServer, list[str]]:
+    """Returns the configuration that the options describe, and the words beside them."""
     app = CondaStoreServer.instance()
     app.initialize([argument for argument in arguments if argument.startswith("-")])
     return app, [argument for argument in arguments if not argument.startswith("-")]
@@ -111,6 +119,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "token": token,
     "db": db,
     "storage": storage,
+    "systemd": systemd,
 }
 
 

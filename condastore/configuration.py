@@ -80,7 +80,8 @@ class CondaStore(LoggingConfigurable):
         None,
         allow_none=True,
         help="""URL of a Redis through which daemons on one PostgreSQL show each other's live logs,
-        such as `redis://:PASSWORD@host:6379/0`. Default: such logs come when their builds end.""",
+        and settle who watches files, such as `redis://:PASSWORD@host:6379/0`. Default: such logs
+        come when their builds end.""",
     ).tag(config=True)
 
     log_stream_bytes = Integer(
@@ -277,6 +278,16 @@ class CondaStore(LoggingConfigurable):
 
     hook_timeout = Float(30.0, help="Seconds that a hook may take.").tag(config=True)
 
+    # What is kept of who did what
+
+    audit_days = Integer(
+        365, min=1, help="Days for which the audit log keeps who changed what."
+    ).tag(config=True)
+
+    audit_entries = Integer(
+        100_000, min=1, help="Entries that the audit log has at most; the oldest go first."
+    ).tag(config=True)
+
     # Limits
 
     max_specification_bytes = Integer(MIB, help="Bytes of a specification's text.").tag(config=True)
@@ -306,7 +317,13 @@ class CondaStore(LoggingConfigurable):
     ).tag(config=True)
 
     min_free_bytes = Integer(
-        256 * MIB, help="Bytes that a build must leave free on the store's file system."
+        256 * MIB,
+        help="""Bytes that must stay free on each file system that condastore writes to. With less
+        nothing begins that takes space (docs/operations.md).""",
+    ).tag(config=True)
+
+    min_free_inodes = Integer(
+        1000, help="Files that there must be room for on each of these file systems."
     ).tag(config=True)
 
     @default("data_directory")
@@ -400,6 +417,13 @@ class CondaStoreWorker(LoggingConfigurable):
         900.0,
         min=0,
         help="""Seconds between looks for news in the indexed channels; 0 never looks.""",
+    ).tag(config=True)
+
+    removal_rate = Float(
+        5000.0,
+        min=0,
+        help="""Files a second that the removal of deleted builds takes away, so that builds are not
+        held up by it; 0 is as many as can be, and so it is while the disk is full.""",
     ).tag(config=True)
 
     max_solver_uses = Integer(200, help="Solves after which a solver process is replaced.").tag(

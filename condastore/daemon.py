@@ -4,27 +4,23 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import socket
-import sys
 import uuid
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import traitlets
-from hypercorn.asyncio import serve
+import msgspec
+from hypercorn.asyncio import serve as serve_http
 from starlette.applications import Starlette
-from traitlets import Bool, Dict, Float, Integer, List, Tuple, Type, Unicode, validate
-from traitlets.config import Application, Config, Configurable, catch_config_error
 
-from condastore import __version__
-from condastore.access import AccessPolicy
+from condastore import __version__, daemon_log
 from condastore.auth import (
     AdminToken,
     Authentication,
-    DummyAuthentication,
     Identities,
     TokenAuthentication,
     TokenSigner,
@@ -41,19 +37,16 @@ from condastore.builders.pipeline import Builder
 from condastore.builders.removal import Remover, sweep_at_start
 from condastore.builders.solver import SolverPool
 from condastore.builders.solves import Solves
-from condastore.configuration import (
-    AuthenticationBackend,
-    CondaStore,
-    CondaStoreWorker,
-    RBACAuthorizationBackend,
-)
+from condastore.daemon_log import STANDARD_OUTPUT
 from condastore.database import Database
-from condastore.errors import ConfigurationError, InvalidInput
+from condastore.disk import Disk
+from condastore.duties import Duties, Turn
+from condastore.errors import ConfigurationError
+from condastore.files import PUBLIC
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
 from condastore.http.listener import Listener, ServerConfig
 from condastore.http.security import LOOPBACK_HOSTS
-from condastore.image_configuration import ContainerRegistry, Images
 from condastore.indexer import Indexer
 from condastore.locks import DirectoryLock
 from condastore.metrics import Metrics
@@ -61,191 +54,61 @@ from condastore.package_index import PackageIndex
 from condastore.pool import POLL_S, Pool, Work
 from condastore.prefixes import Store
 from condastore.recovery import recover, take_over_for_ever
+from condastore.reloading import Configuration
+from condastore.server_configuration import CondaStoreServer
+from condastore.service.chronicle import keep_chronicle
 from condastore.service.parts import Parts
-from condastore.setting_rows import configured
+from condastore.service.readings import summary
+from condastore.signals import Signals
 from condastore.storage import LocalStorage, Storage
 from condastore.storage.outbox import Outbox
 from condastore.streams import LogHub
+from condastore.systemd.activation import inherited
+from condastore.systemd.notify import Notifier
 from condastore.tasks import TaskQueue
 from condastore.wakeups import Wakeups
 
 if TYPE_CHECKING:
+    from condastore.redis_locks import RedisLocks
     from condastore.streams.redis import RedisLogs
 
+logger = logging.getLogger(__name__)
+
 HTTP_GRACE_S = 3.0
+# Only one takes files away at a time, the others have theirs moved to the trash and wait.
+REMOVALS = 4
+# What runs in these takes space, so it waits while there is none.
+LANES_THAT_FILL = ("builds", "artifacts")
 # Other daemons may queue what this one does not hear of.
 SHARED_POLL_S = 5.0
-LOGINS: list[type[Configurable]] = [Authentication, TokenAuthentication, DummyAuthentication]
 
 
-class CondaStoreServer(Application):
-    """Serve condastore: build, version and share conda environments."""
+def serve(app: CondaStoreServer, arguments: Sequence[str]) -> None:
+    """Serves until a signal ends it. Raises `ConfigurationError` before anything is served.
 
-    name = "condastore serve"
-    version = __version__
-    raise_config_file_errors = True
-    description = __doc__ or ""
-    classes = [
-        CondaStore,
-        CondaStoreWorker,
-        Images,
-        AuthenticationBackend,
-        RBACAuthorizationBackend,
-        ContainerRegistry,
-        *LOGINS,
-        LocalStorage,
-    ]
-    aliases = {
-        "config": "CondaStoreServer.config_file",
-        "port": "CondaStoreServer.port",
-        "data": "CondaStore.data_directory",
-        "log-level": "CondaStoreServer.log_level",
-    }
-    flags: dict[Any, Any] = {}
-
-    address = Unicode(
-        "127.0.0.1",
-        help="Address to listen on; 0.0.0.0 for all of this machine's.",
-    ).tag(config=True)
-
-    port = Integer(8080, min=0, max=65535, help="Port to listen on; 0 takes a free one.").tag(
-        config=True
-    )
-
-    url_prefix = Unicode("/", help="Path that all URLs begin with.").tag(config=True)
-
-    config_file = Unicode(help="Configuration file, in Python.").tag(config=True)
-
-    log_level = Integer(
-        logging.INFO,
-        help="Lowest level of what is logged: 10 debug, 20 information, 30 warning, 40 error.",
-    ).tag(config=True)
-
-    print_token = Bool(True, help="Print the admin token at start.").tag(config=True)
-
-    authentication_class = Type(
-        "condastore.auth.TokenAuthentication",
-        klass="condastore.auth.Authentication",
-        help="""How people sign in: a class or its import path, such as
-        `condastore.auth.PAMAuthentication`.""",
-    ).tag(config=True)
-
-    allowed_hosts = List(
-        Unicode(),
-        help="""Names that requests may be for. Default: on a loopback address localhost,
-        127.0.0.1 and ::1, else any.""",
-    ).tag(config=True)
-
-    max_page_size = Integer(100, min=1, max=10_000, help="Rows of a page of a list.").tag(
-        config=True
-    )
-
-    max_connections = Integer(
-        16_384,
-        min=1,
-        help="""Connections at once; others wait until one of them ends. The limit of open files
-        (`ulimit -n`), less some for builds, counts as well.""",
-    ).tag(config=True)
-
-    keep_alive_timeout = Float(
-        5.0,
-        min=0.1,
-        help="Seconds after which a connection ends that sends no whole request.",
-    ).tag(config=True)
-
-    read_timeout = Float(
-        60.0,
-        min=0.1,
-        help="Seconds that a request's body may pause while it comes; then it is refused (408).",
-    ).tag(config=True)
-
-    enable_metrics = Bool(True, help="Serve `/metrics` and `/celery`.").tag(config=True)
-
-    enable_ui = Bool(True, help="Serve the web interface, at `/ui/` and `/admin/`.").tag(
-        config=True
-    )
-
-    enable_registry = Bool(True, help="Serve images at `/v2/` (docs/registry.md).").tag(config=True)
-
-    registry_external_url = Unicode(
-        help="""Host, and port, under which clients know the registry, as in
-        `registry.example.org`. Default: that of the request.""",
-    ).tag(config=True)
-
-    behind_proxy = Bool(
-        False,
-        help="""Believe `X-Forwarded-Proto` and `X-Forwarded-Host`; only behind a proxy that sets
-        them, since everybody can send them.""",
-    ).tag(config=True)
-
-    ui_directory = Unicode(
-        help="""Directory `dist` of the npm package `@conda-store/conda-store-ui`, to serve
-        conda-store's web interface at `/ui/`; condastore's own is then at `/admin/` only.""",
-    ).tag(config=True)
-
-    additional_routes = List(
-        Tuple(Unicode(), Unicode(), traitlets.Callable()),
-        help="Routes of your own: tuples of path, method and Starlette handler (docs/hooks.md).",
-    ).tag(config=True)
-
-    template_vars = Dict(
-        help="Values for the templates of the pages: `banner` is shown above the login form."
-    ).tag(config=True)
-
-    cors_allow_origins = List(Unicode(), help="Origins whose pages may read answers (CORS).").tag(
-        config=True
-    )
-
-    cors_allow_origin_regex = Unicode(
-        ".*",
-        allow_none=True,
-        help="""Regular expression of such origins. The default is conda-store's, which its
-        JupyterLab extension needs; the cookie is not sent from other sites.""",
-    ).tag(config=True)
-
-    @validate("url_prefix")
-    def _slash(self, proposal: Any) -> str:
-        return "/" + str(proposal["value"]).strip("/")
-
-    @catch_config_error
-    def initialize(self, argv: list[str] | None = None) -> None:
-        """Reads the command line, then the configuration file; the command line wins."""
-        self.parse_command_line(argv)
-        if self.config_file:
-            path = Path(self.config_file).resolve()
-            if not path.is_file():
-                raise ConfigurationError(f"--config={self.config_file}: there is no such file")
-            command_line = Config(self.cli_config)
-            try:
-                self.load_config_file(path.name, path=str(path.parent))
-            except Exception as error:
-                # It is a program of the operator's, so anything can go wrong in it.
-                raise ConfigurationError(f"{path}: {type(error).__name__}: {error}") from error
-            self.update_config(command_line)
-
-    def start(self) -> None:
-        """Serves until a signal ends it."""
-        logging.basicConfig(
-            level=self.log_level,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
-        for library in ("alembic", "hypercorn"):
-            logging.getLogger(library).setLevel(max(self.log_level, logging.WARNING))
-        asyncio.run(Daemon(self).run())
+    The arguments are those that the configuration was read with, and will be again.
+    """
+    # Nobody else ever writes to what the daemon makes.
+    os.umask(os.umask(0o077) | 0o022)
+    daemon_log.keep_standard_streams()
+    daemon_log.begin(app.log_level)
+    asyncio.run(Daemon(Configuration.of(app), arguments).run())
 
 
 class Daemon:
     """The parts of one running daemon."""
 
-    def __init__(self, app: CondaStoreServer) -> None:
-        self._app = app
-        self._config = CondaStore(parent=app)
-        self._worker = CondaStoreWorker(parent=app)
-        self._images = _images(app)
-        self._registry = ContainerRegistry(parent=app)
+    def __init__(self, configuration: Configuration, arguments: Sequence[str]) -> None:
+        self._configuration = configuration
+        self._arguments = arguments
+        self._app = configuration.app
+        self._config = configuration.store
+        self._worker = configuration.worker
+        self._registry = configuration.registry
         self._data = Path(self._config.data_directory)
         self._store = Store.of(self._config)
-        self._stopping = asyncio.Event()
+        self._notifier = Notifier(os.environ)
+        self._signals = Signals()
 
     async def run(self) -> None:
         """Recovers, serves, and drains.
@@ -253,6 +116,8 @@ class Daemon:
         Raises `ConfigurationError` before anything is served.
         """
         async with AsyncExitStack() as stack:
+            stack.callback(self._notifier.close)
+            self._signals.handle()
             database = Database(
                 self._config.database_url,
                 upgrade=self._config.upgrade_db,
@@ -261,13 +126,22 @@ class Daemon:
             await self._lock(stack, shared=not database.is_sqlite)
             listener = self._listen()
             stack.callback(listener.close)
+            server = self._hypercorn(listener)
             stack.push_async_callback(database.close)
+            self._notifier.tell(STATUS="starting: looking at what the last daemon left")
+            storage = self._storage()
+            disk = self._disk(database, storage)
+            # Where it is full, even an old database can't be opened without what is kept for that.
+            await asyncio.to_thread(disk.look)
             await database.open()
-            self._handle_signals()
             secret = self._secret()
             token = AdminToken(secret)
             authentication = self._authentication(token)
-            parts = self._parts(database, self._identities(database, secret, token), stack)
+            identities = self._identities(database, secret, token)
+            parts = self._parts(database, storage, disk, identities, stack)
+            wakeups = Wakeups(database, parts.pool.wake, parts.pool.look_for_canceled)
+            await wakeups.open()
+            stack.callback(wakeups.close)
             await parts.storage.open()
             stack.push_async_callback(parts.storage.close)
             await recover(
@@ -276,14 +150,21 @@ class Daemon:
             if not database.is_sqlite:
                 self._store_lock.share()
             self._announce(listener, token)
-            web = create_app(parts, authentication, self._web_options(secret))
+            web = create_app(parts, authentication, self._web_options(secret, listener))
             # All this stays. A collection that looked at it would hold everything up for 70 ms.
             gc.freeze()
-            await self._serve(parts, listener, web)
+            duties = Duties(database, self._locks(stack))
+            await self._serve(parts, server, wakeups, duties, listener, web)
 
-    def _parts(self, database: Database, identities: Identities, stack: AsyncExitStack) -> Parts:
-        defaults = configured(self._config)
-        storage = self._storage()
+    def _parts(
+        self,
+        database: Database,
+        storage: Storage,
+        disk: Disk,
+        identities: Identities,
+        stack: AsyncExitStack,
+    ) -> Parts:
+        defaults = self._configuration.settings()
         redis = self._redis(stack)
         logs = LogHub(
             self._data / "logs",
@@ -301,10 +182,20 @@ class Daemon:
             self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
         )
         collector = Collector(self._registry, defaults, database, storage)
-        remover = Remover(self._registry, defaults, database, self._store, storage, links)
+        remover = Remover(
+            self._registry,
+            defaults,
+            database,
+            self._store,
+            storage,
+            links,
+            lambda: self._worker.removal_rate if disk.problem is None else 0,
+        )
         making = Making()
         archiver = Archiver(self._config, database, self._store, storage, making)
-        imager = ImageMaker(self._config, self._images, database, self._store, storage, making)
+        imager = ImageMaker(
+            self._config, self._configuration.images, database, self._store, storage, making
+        )
         owner = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:16]}"
         queue = TaskQueue(database, owner, max_attempts=self._worker.max_attempts)
         pool = Pool(
@@ -314,6 +205,7 @@ class Daemon:
                 "builds": self._worker.concurrency or 1,
                 "artifacts": self._worker.artifact_concurrency,
                 "housekeeping": 1,
+                "removals": REMOVALS,
             },
             poll_s=POLL_S if database.is_sqlite else SHARED_POLL_S,
         )
@@ -338,8 +230,22 @@ class Daemon:
             hooks,
             index,
             indexer,
+            disk,
             redis,
         )
+
+    def _disk(self, database: Database, storage: Storage) -> Disk:
+        places = {
+            "CondaStore.data_directory": self._data,
+            "CondaStore.store_directory": self._store.root,
+        }
+        if database.directory is not None:
+            places["CondaStore.database_url"] = database.directory
+        if isinstance(storage, LocalStorage):
+            places["LocalStorage.storage_path"] = Path(storage.storage_path)
+        disk = Disk(self._config, places)
+        database.on_full = disk.exhausted
+        return disk
 
     def _hooks(self) -> Hooks:
         config = self._config
@@ -352,38 +258,28 @@ class Daemon:
         )
 
     def _identities(self, database: Database, secret: str, token: AdminToken) -> Identities:
-        backend = AuthenticationBackend(parent=self._app)
-        rules = RBACAuthorizationBackend(parent=self._app)
-        try:
-            policy = AccessPolicy.of(
-                rules.role_mappings,
-                rules.unauthenticated_role_bindings,
-                rules.authenticated_role_bindings,
-            )
-            return Identities(
-                database,
-                policy,
-                TokenSigner(secret, backend.jwt_algorithm, policy),
-                token,
-                predefined_tokens=backend.predefined_tokens,
-                default_namespace=self._config.default_namespace,
-                role_mappings_version=rules.role_mappings_version,
-            )
-        except InvalidInput as error:
-            raise ConfigurationError(
-                f"c.RBACAuthorizationBackend or predefined_tokens: {error}"
-            ) from error
+        policy = self._configuration.policy()
+        return Identities(
+            database,
+            policy,
+            TokenSigner(secret, self._configuration.backend.jwt_algorithm, policy),
+            token,
+            predefined_tokens=self._configuration.backend.predefined_tokens,
+            default_namespace=self._config.default_namespace,
+            role_mappings_version=self._configuration.roles.role_mappings_version,
+        )
 
     def _authentication(self, token: AdminToken) -> Authentication:
-        authentication: Authentication = self._app.authentication_class(parent=self._app)
+        authentication = self._configuration.authentication
         if isinstance(authentication, TokenAuthentication):
             authentication.admin_token = token
-        authentication.check()
         return authentication
 
-    def _web_options(self, secret: str) -> WebOptions:
+    def _web_options(self, secret: str, listener: Listener) -> WebOptions:
         app = self._app
-        hosts = app.allowed_hosts or (list(LOOPBACK_HOSTS) if _is_loopback(app.address) else None)
+        # Pages of other sites can't make a browser connect to a Unix socket.
+        is_loopback = not listener.is_local and _is_loopback(listener.getsockname()[0])
+        hosts = app.allowed_hosts or (list(LOOPBACK_HOSTS) if is_loopback else None)
         return WebOptions(
             url_prefix=app.url_prefix.rstrip("/"),
             session_secret=derived(secret, "session"),
@@ -403,49 +299,114 @@ class Daemon:
             cors_allow_origin_regex=app.cors_allow_origin_regex,
         )
 
-    async def _serve(self, parts: Parts, listener: Listener, web: Starlette) -> None:
+    async def _serve(
+        self,
+        parts: Parts,
+        server: ServerConfig,
+        wakeups: Wakeups,
+        duties: Duties,
+        listener: Listener,
+        web: Starlette,
+    ) -> None:
         """Runs the HTTP server and the pool in one task group until a signal comes."""
+        _room_changed(parts)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._run_pool(parts.pool), name="pool")
-            group.create_task(
-                serve(
-                    cast(Any, web), self._hypercorn(listener), shutdown_trigger=self._stopping.wait
+            lasting = [
+                group.create_task(self._run_pool(parts.pool), name="pool"),
+                group.create_task(
+                    serve_http(cast(Any, web), server, shutdown_trigger=self._until_stopped),
+                    name="http",
                 ),
-                name="http",
-            )
+            ]
+            group.create_task(self._notifier.feed_watchdog(lasting), name="watchdog")
             beside = [
                 group.create_task(parts.metrics.watch_loop(), name="event loop lag"),
-                group.create_task(self._watch(parts), name="watch paths"),
+                group.create_task(self._watch(parts, duties), name="watch paths"),
                 group.create_task(parts.indexer.run(), name="package index"),
                 group.create_task(
-                    collect_regularly(parts.database, parts.pool, self._registry.collect_every),
+                    duties.run("collecting blobs", partial(self._collect, parts)),
                     name="collect blobs regularly",
                 ),
                 group.create_task(parts.storage.run(), name="storage"),
-                group.create_task(self._hear(parts), name="wake-ups"),
+                group.create_task(keep_chronicle(parts), name="chronicle"),
+                group.create_task(wakeups.run(), name="wake-ups"),
                 *([group.create_task(parts.redis.run(), name="redis")] if parts.redis else []),
-                group.create_task(take_over_for_ever(parts.database, parts.pool), name="takeover"),
+                group.create_task(
+                    parts.disk.run(lambda: _room_changed(parts)), name="room on the disk"
+                ),
+                group.create_task(
+                    self._notifier.tell_status(partial(summary, parts)), name="status"
+                ),
+                group.create_task(
+                    self._signals.when_to_reload(partial(self._reload, parts, server, listener)),
+                    name="reload",
+                ),
+                group.create_task(
+                    take_over_for_ever(parts.database, parts.pool, parts.storage, parts.logs),
+                    name="takeover",
+                ),
             ]
-            await self._stopping.wait()
+            await self._signals.stopping.wait()
             for task in beside:
                 task.cancel()
-            logging.getLogger(__name__).info(
-                "stopping; %d running builds have %g s to finish",
-                parts.pool.running,
-                self._worker.drain_timeout,
-            )
+            left = f"{parts.pool.running} running builds have {self._worker.drain_timeout:g} s"
+            self._notifier.tell(STOPPING=1, STATUS=f"stopping; {left} to finish")
+            logger.info("stopping; %s to finish", left)
             parts.logs.detach()
             await parts.pool.drain(self._worker.drain_timeout)
 
-    async def _watch(self, parts: Parts) -> None:
-        if self._worker.watch_paths:
-            # What it watches with is needed here only.
-            from condastore.watcher import Watcher
+    async def _until_stopped(self) -> None:
+        """What the HTTP server waits for, as soon as it answers."""
+        self._notifier.tell(READY=1)
+        await self._signals.stopping.wait()
 
-            await Watcher(parts, [Path(path) for path in self._worker.watch_paths]).run()
+    async def _reload(self, parts: Parts, server: ServerConfig, listener: Listener) -> None:
+        """Reads the configuration again; one that is wrong changes nothing."""
+        self._notifier.reloading()
+        try:
+            # The file is a program, which may take its time.
+            new = await asyncio.to_thread(Configuration.read, self._arguments)
+            server.read_certificate()
+        except ConfigurationError as error:
+            logger.error("the configuration is wrong, so nothing of it is taken over: %s", error)
+            self._notifier.tell(READY=1, STATUS=f"the new configuration is wrong: {error}")
+            return
+        taken = self._configuration.take_over(new)
+        self._pass_on(parts, server, listener)
+        logger.info(
+            "the configuration is read again; taken over: %s", ", ".join(taken) or "nothing"
+        )
+        self._notifier.tell(READY=1)
 
-    async def _hear(self, parts: Parts) -> None:
-        await Wakeups(parts.database, parts.pool.wake, parts.pool.look_for_canceled).run()
+    def _pass_on(self, parts: Parts, server: ServerConfig, listener: Listener) -> None:
+        """Gives the parts the settings that they don't look up themselves."""
+        daemon_log.set_level(self._app.log_level)
+        server.keep_alive_timeout = self._app.keep_alive_timeout
+        listener.limit(self._app.max_connections)
+        parts.pool.resize("builds", self._worker.concurrency or 1)
+        parts.pool.resize("artifacts", self._worker.artifact_concurrency)
+        parts.pool.limit(self._config.max_build_time, self._worker.max_attempts)
+        parts.identities.follow(
+            self._configuration.policy(), self._configuration.backend.predefined_tokens
+        )
+        # All parts share this one object, which only here is changed.
+        settings = self._configuration.settings()
+        for field in msgspec.structs.fields(settings):
+            value = getattr(settings, field.name)
+            msgspec.structs.force_setattr(parts.defaults, field.name, value)
+        parts.pool.wake()
+
+    async def _collect(self, parts: Parts, turn: Turn) -> None:
+        await collect_regularly(parts.database, parts.pool, self._registry.collect_every, turn)
+
+    async def _watch(self, parts: Parts, duties: Duties) -> None:
+        if not self._worker.watch_paths:
+            return
+        # What it watches with is needed here only.
+        from condastore.watcher import Watcher
+
+        paths = [Path(path) for path in self._worker.watch_paths]
+        await duties.run("watching files", lambda turn: Watcher(parts, paths, turn).run())
 
     async def _run_pool(self, pool: Pool) -> None:
         await sweep_at_start(self._store)
@@ -456,36 +417,41 @@ class Daemon:
         lock = DirectoryLock(self._data / "daemon.lock")
         lock.acquire()
         stack.callback(lock.release)
-        self._store_lock = DirectoryLock(self._store.root / ".daemon.lock")
+        self._store_lock = DirectoryLock(self._store.root / ".daemon.lock", PUBLIC)
         stack.callback(self._store_lock.release)
         if shared:
             self._alone = await asyncio.to_thread(self._store_lock.acquire_shared)
         else:
             self._store_lock.acquire()
             self._alone = True
-        self._store.make()
-        (self._data / "logs").mkdir(exist_ok=True)
+        try:
+            self._store.make()
+            (self._data / "logs").mkdir(exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error.filename} can't be used: {error.strerror}; make it a directory that this "
+                "user may write to, or set c.CondaStore.data_directory and "
+                "c.CondaStore.store_directory"
+            ) from error
 
     def _listen(self) -> Listener:
         """Takes the port before the recovery begins; requests wait in it until it is over."""
-        address, port = self._app.address, self._app.port
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listener = Listener(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((address, port))
-            listener.listen()
-            listener.limit(self._app.max_connections)
-        except OSError as error:
-            listener.close()
-            raise ConfigurationError(
-                f"port {port} on {address} can't be used: {error.strerror}; set "
-                "c.CondaStoreServer.port to a free one, or to 0"
-            ) from error
+        descriptor = inherited(os.environ)
+        if descriptor is not None:
+            listener = Listener.on_descriptor(descriptor)
+        elif self._app.unix_socket:
+            path = Path(self._app.unix_socket).absolute()
+            listener = Listener.on_path(path, int(self._app.unix_socket_mode, 8))
+        else:
+            listener = Listener.on_port(self._app.address, self._app.port)
+        listener.limit(self._app.max_connections)
         return listener
 
     def _hypercorn(self, listener: Listener) -> ServerConfig:
         config = ServerConfig(listener)
+        config.certfile = self._app.certfile or None
+        config.keyfile = self._app.keyfile or None
+        config.read_certificate()
         config.keep_alive_timeout = self._app.keep_alive_timeout
         config.graceful_timeout = HTTP_GRACE_S
         config.shutdown_timeout = HTTP_GRACE_S
@@ -508,41 +474,43 @@ class Daemon:
         stack.push_async_callback(redis.close)
         return redis
 
+    def _locks(self, stack: AsyncExitStack) -> "RedisLocks | None":
+        if not self._config.redis_url:
+            return None
+        from condastore.redis_locks import RedisLocks
+
+        locks = RedisLocks(self._config.redis_url)
+        stack.push_async_callback(locks.close)
+        return locks
+
     def _secret(self) -> str:
-        backend = AuthenticationBackend(parent=self._app)
-        return backend.secret or keep_secret(self._data / "secret")
-
-    def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
-        loop.add_signal_handler(signal.SIGINT, self._interrupted)
-
-    def _interrupted(self) -> None:
-        """The first Ctrl-C drains, the second ends at once; children die with the daemon."""
-        if self._stopping.is_set():
-            os._exit(130)
-        self._stopping.set()
+        return self._configuration.backend.secret or keep_secret(self._data / "secret")
 
     def _announce(self, listener: Listener, token: AdminToken) -> None:
-        host, port = listener.getsockname()[:2]
-        host = f"[{host}]" if ":" in host else host
-        url = f"http://{host}:{port}{self._app.url_prefix.rstrip('/')}"
-        print(f"condastore {__version__} serves {url}/api/v1/", flush=True)
+        """Prints where it serves. Standard output may be closed, or full."""
+        scheme = "https" if self._app.certfile else "http"
+        host, where = "localhost", ""
+        if listener.is_local:
+            where = f" on the Unix socket {listener.path}"
+        else:
+            address, port = listener.getsockname()[:2]
+            host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        url = f"{scheme}://{host}{self._app.url_prefix.rstrip('/')}"
+        lines = [f"condastore {__version__} serves {url}/api/v1/{where}"]
         if self._app.print_token:
-            print(f"admin token, needed to change anything: {token.text}")
+            lines.append(f"admin token, needed to change anything: {token.text}")
             if issubclass(self._app.authentication_class, TokenAuthentication):
-                print(f"to sign in, open {url}/login/?token={token.text}")
-        sys.stdout.flush()
+                lines.append(f"to sign in, open {url}/login/?token={token.text}")
+        text = "".join(f"{line}\n" for line in lines)
+        if not daemon_log.write(STANDARD_OUTPUT, text.encode()):
+            logger.warning("what the daemon serves can't be printed: standard output is closed")
 
 
-def _images(app: CondaStoreServer) -> Images:
-    """Raises `ConfigurationError` if two settings don't fit together."""
-    images = Images(parent=app)
-    try:
-        images.level  # noqa: B018 - it is checked when it is read
-    except traitlets.TraitError as error:
-        raise ConfigurationError(str(error)) from error
-    return images
+def _room_changed(parts: Parts) -> None:
+    """Lets what takes space run while there is some."""
+    parts.pool.hold(() if parts.disk.problem is None else LANES_THAT_FILL)
+    # Answers that were kept don't say so.
+    parts.database.generation += 1
 
 
 def works(
@@ -564,16 +532,19 @@ def works(
     def housekeeping(run: Any) -> Work:
         return Work(run, remover.abandon, "housekeeping")
 
+    def removal(run: Any) -> Work:
+        return Work(run, remover.abandon, "removals", drains=False)
+
     return {
         "build": Work(builder.run, builder.abandon, "builds", max_build_time),
         "archive": artifact(archiver.archive),
         "installer": artifact(archiver.installer),
         "image": image(imager.run),
         "update_environment_build": housekeeping(remover.update_environment),
-        "delete_build": housekeeping(remover.delete_build),
-        "delete_environment": housekeeping(remover.delete_environment),
-        "delete_namespace": housekeeping(remover.delete_namespace),
-        "tidy": housekeeping(remover.tidy),
+        "delete_build": removal(remover.delete_build),
+        "delete_environment": removal(remover.delete_environment),
+        "delete_namespace": removal(remover.delete_namespace),
+        "tidy": removal(remover.tidy),
         COLLECT: housekeeping(collector.run),
     }
 

@@ -30,7 +30,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
-from condastore.errors import ConfigurationError, DatabaseUnavailable
+from condastore.errors import ConfigurationError, DatabaseFull, DatabaseUnavailable
 from condastore.files import move_file
 from condastore.migrations import HEAD
 from condastore.tables import Base
@@ -50,6 +50,7 @@ INSIST_S = (0.2, 0.5, 1, 2, 4, 8, 15, 30)
 # Classes of PostgreSQL's errors that say nothing of the statement: lost connections, deadlocks and
 # conflicts, a want of resources, an administrator at work.
 _PASSING = ("08", "40", "53", "57")
+_POSTGRESQL_DISK_FULL = "53100"
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -122,10 +123,18 @@ class Database:
     generation = 0
     """Grows with every write of this process."""
 
+    on_full: Callable[[], None] | None = None
+    """Is called when its disk was full."""
+
     @property
     def is_sqlite(self) -> bool:
         """Whether this is SQLite, where one daemon owns the database."""
         return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the file of SQLite is."""
+        return Path(self._url.database or "").parent if self.is_sqlite else None
 
     @property
     def dsn(self) -> str:
@@ -190,10 +199,28 @@ class Database:
         It runs in a thread, so it holds up nobody and uses nothing that belongs to the event loop.
         """
         if self._views is not None:
-            return await self._views.view(work, self.generation)
+            with _unavailable():
+                return await self._views.view(work, self.generation)
         async with self.read() as session:
             connection = await session.connection()
             return await connection.run_sync(lambda found: work(ConnectionView(found)))
+
+    async def ping(self) -> None:
+        """Asks the database whether it answers; raises what its driver does if it doesn't.
+
+        On PostgreSQL this takes no connection of the pool: that all of them are busy is no fault.
+        """
+        if self.is_sqlite:
+            async with self.read() as session:
+                await session.execute(select(1))
+            return
+        import asyncpg
+
+        connection = await asyncpg.connect(self.dsn, timeout=CONNECT_S)
+        try:
+            await connection.fetchval("SELECT 1", timeout=CONNECT_S)
+        finally:
+            connection.terminate()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
@@ -209,6 +236,10 @@ class Database:
                 await stack.enter_async_context(session.begin())
                 await self._connect_session(session)
                 yield session
+        except DatabaseFull:
+            if self.on_full is not None:
+                self.on_full()
+            raise
         finally:
             # A write that is cancelled while it commits is written all the same.
             self.generation += 1
@@ -374,8 +405,15 @@ def _unavailable() -> Iterator[None]:
     except SQLAlchemyTimeout as error:
         logger.warning("all connections to the database are in use")
         raise DatabaseUnavailable from error
+    except sqlite3.OperationalError as error:
+        # Of the readers' threads, which go past SQLAlchemy.
+        logger.warning("the database can't be used: %s", error)
+        raise DatabaseUnavailable from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""
+        if state == _POSTGRESQL_DISK_FULL or _is_sqlite_full(error.orig):
+            logger.warning("the disk of the database is full")
+            raise DatabaseFull from error
         lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
         if lost or state.startswith(_PASSING):
             logger.warning("the database can't be used: %s", error.orig)
@@ -383,9 +421,15 @@ def _unavailable() -> Iterator[None]:
         raise
 
 
+def _is_sqlite_full(error: BaseException | None) -> bool:
+    """Whether SQLite had no space; for its shared memory that is an error of input and output."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
 def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
     try:
-        return create_async_engine(
+        engine = create_async_engine(
             url,
             pool_size=connections,
             max_overflow=0,
@@ -397,6 +441,20 @@ def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
         raise ConfigurationError(
             f"CondaStore.database_url needs {error.name}: install condastore[postgresql]"
         ) from error
+    event.listen(engine.sync_engine, "handle_error", _on_silence)
+    return engine
+
+
+def _on_silence(context: ExceptionContext) -> Exception | None:
+    """A server that doesn't answer, or a network that breaks, is no error of asyncpg's own, so
+    that SQLAlchemy would let it through and keep the connection."""
+    if not isinstance(context.original_exception, OSError):
+        return None
+    context.is_disconnect = True
+    logger.warning(
+        "the database does not answer: %s", str(context.original_exception) or "too slow"
+    )
+    return DatabaseUnavailable()
 
 
 def _async_url(url: str) -> URL:

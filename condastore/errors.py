@@ -11,7 +11,9 @@ CondaStoreError                    500
 ├── Unprocessable                  422  a path, query or body that can't be parsed
 ├── Unavailable                    503  not now; try again later
 │   ├── DatabaseUnavailable        503  the database
+│   │   └── DatabaseFull           507  its disk is full
 │   └── StorageUnavailable         503  the storage of artifacts; also an OSError
+├── DiskFull                       507  nothing begins that takes space
 ├── RegistryError                       what a registry's client is told; its code has the status
 ├── ConfigurationError                  the daemon can't start like this
 └── BuildError                          a build failed; the text is shown to its user
@@ -96,6 +98,7 @@ class Unavailable(CondaStoreError):
     """The daemon can't do it now."""
 
     status = 503
+    retry_after_s = 10
 
 
 class DatabaseUnavailable(Unavailable):
@@ -103,6 +106,25 @@ class DatabaseUnavailable(Unavailable):
 
     def __init__(self, message: str = "the database can't be used now; try again later") -> None:
         super().__init__(message)
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The database's disk is full; what was to be written was not."""
+
+    status = 507
+
+    def __init__(
+        self,
+        message: str = "the disk of the database is full; nothing was changed. Try again: deleting "
+        "and cancelling have some space kept for them",
+    ) -> None:
+        super().__init__(message)
+
+
+class DiskFull(CondaStoreError):
+    """There is no room for what is to be begun; the message says where, and what to do."""
+
+    status = 507
 
 
 class StorageUnavailable(Unavailable, OSError):

@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 COPY_BYTES = 1024 * 1024
 NAME_BYTES = 255
+# What other users go through, whatever the umask.
+PUBLIC = 0o755
 _DIGEST_CHARACTERS = 32
 
 
@@ -33,12 +35,14 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def make_directory(directory: Path) -> None:
-    """Makes a directory and those above it, durably."""
+def make_directory(directory: Path, mode: int | None = None) -> None:
+    """Makes a directory and those above it, durably, with a mode or that of the umask."""
     if directory.is_dir():
         return
-    make_directory(directory.parent)
+    make_directory(directory.parent, mode)
     directory.mkdir(exist_ok=True)
+    if mode is not None:
+        directory.chmod(mode)
     sync_directory(directory.parent)
 
 
@@ -75,8 +79,11 @@ def move_file(source: Path, path: Path, *, made_in: Path | None = None) -> None:
 
 
 def replace_symlink(link: Path, target: Path) -> None:
-    """Points a symbolic link elsewhere; there is no instant without it."""
-    make_directory(link.parent)
+    """Points a symbolic link elsewhere; there is no instant without it.
+
+    Everybody may follow it, if he may enter the directories that are there already.
+    """
+    make_directory(link.parent, PUBLIC)
     beside = link.parent / f".{link.name}.new"
     beside.unlink(missing_ok=True)
     os.symlink(target, beside)

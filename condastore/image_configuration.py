@@ -53,7 +53,8 @@ class Images(LoggingConfigurable):
         min=2,
         max=110,
         help="""Layers of packages that an image may have; the smallest packages beyond that share
-        one. Container engines take about 125 in all.""",
+        one. Docker takes 125 in all, of which 20 are left for Dockerfiles that begin with the
+        image.""",
     ).tag(config=True)
 
     entrypoint = List(

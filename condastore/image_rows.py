@@ -34,11 +34,17 @@ async def keep_blob(session: AsyncSession, digest: str, size: int) -> None:
 
 async def reuse_layers(session: AsyncSession, keys: Collection[str]) -> dict[str, Layer]:
     """Returns the layers that exist already, by key; their blobs are safe from the collector."""
-    layers = (await session.scalars(select(Layer).where(Layer.key.in_(keys)))).all()
-    digests = [layer.blob_digest for layer in layers]
+    layers = await find_layers(session, keys)
+    digests = [layer.blob_digest for layer in layers.values()]
     await session.execute(update(Blob).where(Blob.digest.in_(digests)).values(doomed_on=None))
-    for layer in layers:
+    for layer in layers.values():
         layer.used_on = utcnow()
+    return layers
+
+
+async def find_layers(session: AsyncSession, keys: Collection[str]) -> dict[str, Layer]:
+    """Returns the layers that exist, by key, for as long as something else keeps them."""
+    layers = await session.scalars(select(Layer).where(Layer.key.in_(keys)))
     return {layer.key: layer for layer in layers}
 
 

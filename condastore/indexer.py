@@ -6,7 +6,7 @@ Nothing of it must survive: what a crash interrupts is done at the next start.
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,6 +54,8 @@ class ChannelState:
     """How often it has failed since it last did not."""
     reason: str | None = None
     refreshed: datetime | None = None
+    current: bool = False
+    """Whether this daemon has brought the index up to date with it."""
     records: int = 0
 
 
@@ -80,6 +82,12 @@ class Indexer:
         self._refused: set[str] = set()
         self._ids: dict[str, int] = {}
         self.channels: dict[str, ChannelState] = {}
+
+    def covers(self, channels: Iterable[str], platforms: Iterable[str]) -> bool:
+        """Whether all that some channels have for some platforms is in the index."""
+        states = [self.channels.get(url) for url in channels]
+        current = all(state is not None and state.current for state in states)
+        return current and set(platforms) <= set(self._subdirs)
 
     def look(self) -> None:
         """Looks at the settings again, soon."""
@@ -146,7 +154,7 @@ class Indexer:
         if subdirs != self._subdirs:
             self._subdirs = subdirs
             for state in self.channels.values():
-                state.due = 0.0
+                state.due, state.current = 0.0, False
         if indexed.keys() - self.channels.keys():
             await self._do(self._job(None))
             logger.info("the package index has only %d channels now", len(self.channels))
@@ -200,7 +208,7 @@ class Indexer:
                 result["example"],
             )
         state.failures, state.reason, state.refreshed = 0, None, utcnow()
-        state.records = result["records"]
+        state.records, state.current = result["records"], True
         state.due = time.monotonic() + self._interval_s
         async with self._database.write() as session:
             await session.execute(

@@ -16,6 +16,13 @@ Record = Mapping[str, Any]
 
 # Part of every key: to be raised when the same package would become another layer.
 FORMAT = 1
+# Docker takes no more; podman mounts two more, and containerd hundreds.
+MOST_LAYERS = 125
+FURTHER_LAYERS = 20
+"""What is left for a Dockerfile that begins with an image."""
+# The libraries' and the environment's.
+_OWN_LAYERS = 2
+_LEAST_BUDGET = 2
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,12 @@ def public_url(record: Record) -> str:
     if url.scheme == "file":
         return "/".join(url.path.rsplit("/", 3)[1:])
     return url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
+
+
+def package_layers(budget: int, base_layers: int) -> int:
+    """Returns how many layers packages may have, of those that an operator wants, above a base."""
+    room = MOST_LAYERS - FURTHER_LAYERS - _OWN_LAYERS - base_layers
+    return max(_LEAST_BUDGET, min(budget, room))
 
 
 def arranged(

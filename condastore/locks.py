@@ -3,9 +3,11 @@
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from condastore.errors import ConfigurationError
+from condastore.files import make_directory
 
 # So long a daemon may prepare a store that others wait for.
 SHARE_S = 60.0
@@ -18,14 +20,16 @@ class InUse(ConfigurationError):
 class DirectoryLock:
     """Held from `acquire` until the process ends, however it ends."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int | None = None) -> None:
+        """A directory that is not there is made with this mode, or that of the umask."""
         self._path = path
+        self._mode = mode
         self._fd = -1
 
     def acquire(self) -> None:
         """Raises `ConfigurationError` if another daemon holds it, or it can't be written."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(self._path.parent, self._mode)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise ConfigurationError(
@@ -50,7 +54,9 @@ class DirectoryLock:
                 "file system that has locks"
             ) from error
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        # Only who is told of it misses it on a full disk.
+        with suppress(OSError):
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def acquire_shared(self) -> bool:
         """Returns whether this daemon is alone, and then keeps others out until `share`.

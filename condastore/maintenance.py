@@ -9,13 +9,14 @@ from typing import Any
 from traitlets.utils.importstring import import_item
 
 from condastore.configuration import CondaStore
-from condastore.daemon import CondaStoreServer
 from condastore.database import Database
 from condastore.errors import ConfigurationError
 from condastore.locks import DirectoryLock
 from condastore.migrations import HEAD
+from condastore.server_configuration import CondaStoreServer
 from condastore.storage import LocalStorage, Storage
 from condastore.transfer import copy_database, copy_storage
+from condastore.wakeups import alone
 
 DB_HELP = "say one of: condastore db upgrade, condastore db check, condastore db copy URL"
 STORAGE_HELP = (
@@ -48,7 +49,7 @@ def storage_command(app: CondaStoreServer, words: Sequence[str]) -> int:
 async def _upgrade(config: CondaStore) -> int:
     async with AsyncExitStack() as stack:
         _keep_daemons_out(config, stack)
-        database = await _opened(Database(config.database_url), stack)
+        database = await _opened_alone(Database(config.database_url), stack)
         print(f"the schema is {await database.schema_version()}")
     return 0
 
@@ -69,8 +70,8 @@ async def _check(config: CondaStore) -> int:
 async def _copy_database(config: CondaStore, url: str) -> int:
     async with AsyncExitStack() as stack:
         _keep_daemons_out(config, stack)
-        source = await _opened(Database(config.database_url, upgrade=config.upgrade_db), stack)
-        target = await _opened(Database(url), stack)
+        source = await _source(config, stack)
+        target = await _opened_alone(Database(url), stack)
         for table, count in (await copy_database(source, target)).items():
             print(f"{table}: {count} rows")
     print("everything is copied; now set c.CondaStore.database_url")
@@ -87,7 +88,7 @@ async def _copy_storage(app: CondaStoreServer, source: str, target: str) -> int:
                 f"{data / 'unstored'} holds files that S3 has not taken yet: start the daemon once "
                 "more, until condastore_storage_waiting is 0"
             )
-        database = await _opened(Database(config.database_url, upgrade=config.upgrade_db), stack)
+        database = await _source(config, stack)
         storages = _storage(app, data, source), _storage(app, data, target)
         for storage in storages:
             await storage.open()
@@ -111,8 +112,14 @@ def _storage(app: CondaStoreServer, data: Path, name: str) -> Storage:
     return storage
 
 
-async def _opened(database: Database, stack: AsyncExitStack) -> Database:
+async def _source(config: CondaStore, stack: AsyncExitStack) -> Database:
+    return await _opened_alone(Database(config.database_url, upgrade=config.upgrade_db), stack)
+
+
+async def _opened_alone(database: Database, stack: AsyncExitStack) -> Database:
+    """Opens a database and keeps daemons out of it, also those of other machines."""
     stack.push_async_callback(database.close)
+    await stack.enter_async_context(alone(database))
     await database.open()
     return database
 

@@ -7,17 +7,23 @@ channel, so that most questions don't meet the packages themselves, which are th
 
 import asyncio
 import hashlib
+import json
+import logging
 import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from condastore.errors import Unavailable
+from condastore.spelling import similar
 
 T = TypeVar("T")
 
@@ -27,9 +33,12 @@ COLUMNS = ("channel", "name", "version")
 READERS = 2
 # Whoever asks for this much waits for a scan of everything.
 QUERY_S = 5.0
+# Searches whose names and number of packages a thread remembers.
+KEPT = 64
 _CACHE_KIB = 2048
 _STEPS = 100_000
 _ID_BITS = 53
+_ROWS = msgspec.json.Decoder(list[tuple[Any, ...]])
 _SHIFT = 1 << 32
 
 _LIKE = "name LIKE ? ESCAPE '!'"
@@ -37,12 +46,21 @@ _FEW = 1000
 # Others are not in the index, and SQLite takes no pattern of any length.
 _NAME = re.compile(r"[A-Za-z0-9_.+-]{1,255}")
 _PACKAGES = "package ON package.channel = listing.channel AND package.name = listing.name"
+_KNOWN = (
+    "SELECT name FROM name WHERE name IN (SELECT value FROM json_each(?)) "
+    "AND EXISTS (SELECT 1 FROM listing JOIN channel ON channel.id = listing.channel "
+    "WHERE listing.name = name.id AND channel.url IN (SELECT value FROM json_each(?)))"
+)
+# All rows in one step, and in the order of their keys. Row by row, the thread would let go of the
+# interpreter as often as there are rows, and wait for it behind all other threads.
 _SHOWN = (
-    "SELECT c.url, n.name, v.version, l.license, g.summary FROM package p "
-    "JOIN channel c ON c.id = p.channel JOIN name n ON n.id = p.name "
-    "JOIN version v ON v.id = p.version LEFT JOIN license l ON l.id = p.license "
-    "JOIN listing g ON g.channel = p.channel AND g.name = p.name "
-    "WHERE p.channel = ? AND p.name = ? AND p.version = ?"
+    "WITH key (channel, name, version) AS ({page} LIMIT ? OFFSET ?) "
+    "SELECT json_group_array(json_array(c.url, n.name, v.version, l.license, g.summary)) FROM key "
+    "CROSS JOIN package p "
+    "ON p.channel = key.channel AND p.name = key.name AND p.version = key.version "
+    "CROSS JOIN channel c ON c.id = p.channel CROSS JOIN name n ON n.id = p.name "
+    "CROSS JOIN version v ON v.id = p.version LEFT JOIN license l ON l.id = p.license "
+    "CROSS JOIN listing g ON g.channel = p.channel AND g.name = p.name"
 )
 
 
@@ -114,6 +132,19 @@ class PackageIndex:
         """Returns the channels that are in the index, and how many records each has."""
         return await self._run(_channels)
 
+    async def unknown(
+        self, channels: Collection[str], names: Collection[str]
+    ) -> dict[str, list[str]]:
+        """Returns the names that none of some channels has, each with similar ones that they have.
+
+        While one of the channels is not in the index it is not known what they have: then none.
+        """
+        try:
+            return await self._run(_unknown, channels, names)
+        except (sqlite3.Error, Unavailable) as error:
+            logging.getLogger(__name__).warning("names can't be looked up: %s", error)
+            return {}
+
     def close(self) -> None:
         """Ends the threads, once they have answered."""
         self._threads.shutdown()
@@ -125,7 +156,7 @@ class PackageIndex:
     def _read(self, work: Callable[..., T], *arguments: Any) -> T:
         file = self._file()
         deadline = time.monotonic() + QUERY_S
-        file.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+        file.connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
         try:
             return work(file, *arguments)
         except sqlite3.OperationalError as error:
@@ -135,8 +166,8 @@ class PackageIndex:
                 ) from None
             raise error
 
-    def _file(self) -> sqlite3.Connection:
-        """Returns this thread's connection to the file that has the name now."""
+    def _file(self) -> "_File":
+        """Returns the file that has the name now, as this thread has it open."""
         try:
             status = self.path.stat()
             version = (status.st_ino, status.st_mtime_ns)
@@ -144,11 +175,24 @@ class PackageIndex:
             version = None
         if getattr(self._local, "version", "none yet") != version:
             if hasattr(self._local, "file"):
-                self._local.file.close()
-            self._local.file = _opened(self.path) if version else _empty()
+                self._local.file.connection.close()
+            self._local.file = _File(_opened(self.path) if version else _empty())
             self._local.version = version
-        file: sqlite3.Connection = self._local.file
+        file: _File = self._local.file
         return file
+
+
+class _File:
+    """An open file, which never changes: what whoever pages asks for each time is found once."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.names = lru_cache(KEPT)(partial(_names, connection))
+        self.count = lru_cache(KEPT)(self._count)
+
+    def _count(self, statement: str, *values: Any) -> int:
+        found: int = self.connection.execute(statement, values).fetchone()[0]
+        return found
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -178,38 +222,49 @@ def _empty() -> sqlite3.Connection:
     return file
 
 
-def _channels(file: sqlite3.Connection) -> dict[str, int]:
-    return dict(file.execute("SELECT url, records FROM channel"))
+def _channels(file: _File) -> dict[str, int]:
+    return dict(file.connection.execute("SELECT url, records FROM channel"))
+
+
+def _unknown(
+    file: _File, channels: Collection[str], names: Collection[str]
+) -> dict[str, list[str]]:
+    if not channels or not set(channels) <= _channels(file).keys():
+        return {}
+    known = _known(file, channels, names)
+    rest = [name for name in names if name not in known]
+    return {name: sorted(_known(file, channels, similar(name))) for name in rest}
+
+
+def _known(file: _File, channels: Collection[str], names: Collection[str]) -> set[str]:
+    rows = file.connection.execute(_KNOWN, (json.dumps([*names]), json.dumps([*channels])))
+    return {name for (name,) in rows}
 
 
 def _find(
-    file: sqlite3.Connection, query: PackageQuery, offset: int, limit: int
+    file: _File, query: PackageQuery, offset: int, limit: int
 ) -> tuple[list[IndexedPackage], int]:
-    source = _source(query, _names(file, query))
-    count = file.execute(_count(query, source), source.values).fetchone()[0]
-    statement = f"{_page(query, source)} LIMIT ? OFFSET ?"
-    keys = file.execute(statement, [*source.values, limit, offset]).fetchall()
-    return [IndexedPackage(*file.execute(_SHOWN, key).fetchone()) for key in keys], count
+    names = file.names(query.search, exact=query.exact) if query.search else None
+    source = _source(query, names)
+    count = file.count(_count(query, source), *source.values)
+    statement = _SHOWN.format(page=_page(query, source))
+    (array,) = file.connection.execute(statement, [*source.values, limit, offset]).fetchone()
+    return [IndexedPackage(*row) for row in _ROWS.decode(array)], count
 
 
-def _names(file: sqlite3.Connection, query: PackageQuery) -> list[int] | None:
-    """The numbers of the names that are searched for; None if they are many, or all."""
-    if not query.search:
-        return None
-    if not _NAME.fullmatch(query.search):
+def _names(file: sqlite3.Connection, search: str, *, exact: bool) -> list[int] | None:
+    """The numbers of the names that are searched for; None if they are many."""
+    if not _NAME.fullmatch(search):
         return []
-    if query.exact:
-        condition, value = "name = ?", query.search
-    else:
-        condition, value = _LIKE, _pattern(query)
+    condition, value = ("name = ?", search) if exact else (_LIKE, _pattern(search))
     rows = file.execute(f"SELECT id FROM name WHERE {condition} LIMIT {_FEW + 1}", (value,))
     found = [number for (number,) in rows]
     return found if len(found) <= _FEW else None
 
 
-def _pattern(query: PackageQuery) -> str:
+def _pattern(search: str) -> str:
     """A pattern for `_LIKE`, in which no character of a name means another."""
-    return f"%{query.search.replace('_', '!_')}%"
+    return f"%{search.replace('_', '!_')}%"
 
 
 class _Source(NamedTuple):
@@ -228,7 +283,7 @@ def _source(query: PackageQuery, names: list[int] | None) -> _Source:
         # Listings in their order, of which most match, so that the first page needs only some.
         tables.append("name ON name.id = listing.name")
         conditions.append(f"name.{_LIKE}")
-        values.append(_pattern(query))
+        values.append(_pattern(query.search))
     if query.is_distinct and "version" not in query.distinct and not query.build:
         # The first or last version stands for all of them.
         version = "listing.last" if query.descending else "listing.first"

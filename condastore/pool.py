@@ -6,12 +6,13 @@ a deletion never waits for four builds of an hour.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from condastore import correlation
 from condastore.database import uninterrupted
 from condastore.errors import CondaStoreError
 from condastore.tables import TaskState
@@ -65,6 +66,8 @@ class Work:
     abandon: Callable[[Claim, Stop | str], Awaitable[None]]
     lane: str
     deadline_s: float | None = None
+    drains: bool = True
+    """Whether it gets time to finish when the pool drains: what it did would be done in vain."""
 
 
 class Pool:
@@ -104,6 +107,18 @@ class Pool:
         """The kinds of tasks that this pool works on."""
         return sorted(self._works)
 
+    def resize(self, lane: str, size: int) -> None:
+        """Lets so many tasks of a lane run at once from now on; those that run, run on."""
+        self._lanes[lane].resize(size)
+
+    def limit(self, deadline_s: float, max_attempts: int) -> None:
+        """Gives tasks that begin from now on, if they have a deadline, this one."""
+        self._works = {
+            kind: replace(work, deadline_s=deadline_s) if work.deadline_s else work
+            for kind, work in self._works.items()
+        }
+        self._queue.max_attempts = max_attempts
+
     async def recover(self, requeued: Requeued | None = None) -> Recovery:
         """Takes over what daemons that are gone left; see `TaskQueue.recover`."""
         recovery = await self._queue.recover(requeued, running=list(self._running))
@@ -128,6 +143,12 @@ class Pool:
         for lane in self._lanes.values():
             lane.woken.set()
 
+    def hold(self, lanes: Collection[str]) -> None:
+        """Claims nothing more in these lanes, and again in all others; what runs goes on."""
+        for name, lane in self._lanes.items():
+            lane.held = name in lanes
+        self.wake()
+
     def look_for_canceled(self) -> None:
         """Says that another daemon may have cancelled a task that runs here."""
         self._canceled_elsewhere.set()
@@ -146,6 +167,9 @@ class Pool:
         """Claims nothing more and ends; what outlasts the timeout goes back to the queue."""
         self._draining = True
         self.wake()
+        for task_id, (run, _) in list(self._running.items()):
+            if not self._works[run.claim.kind].drains:
+                self.stop(task_id, Stop.SHUTDOWN)
         tasks = [task for _, task in self._running.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
@@ -155,31 +179,21 @@ class Pool:
     async def _serve(self, lane: "_Lane") -> None:
         async with asyncio.TaskGroup() as group:
             while not self._draining:
-                await lane.slots.acquire()
-                claim = None
-                try:
-                    claim = await self._next(lane)
-                finally:
-                    if claim is None:
-                        lane.slots.release()
+                await lane.room()
+                claim = await self._next(lane)
                 if claim is not None:
                     self._start(group, lane, claim)
 
     async def _next(self, lane: "_Lane") -> Claim | None:
-        """Waits for a task; returns None when the pool drains."""
-        while not self._draining:
+        """Waits for a task; returns None when the pool drains, or the lane was made smaller."""
+        while not self._draining and not lane.is_full:
             lane.woken.clear()
-            try:
-                claim = await self._queue.claim(lane.kinds)
-                delay = await self._queue.next_start(lane.kinds) if claim is None else None
-            except Exception:
-                logger.exception("the task queue can't be read")
-                claim, delay = None, RECORD_DELAYS_S[0]
+            claim, delay = (None, None) if lane.held else await self._look(lane)
             if claim is not None:
-                if not self._draining:
+                if not (self._draining or lane.held):
                     return claim
                 await self._record(self._queue.release, claim.id)
-                break
+                continue
             timeout_s = self._poll_s if delay is None else min(max(delay, 0.01), self._poll_s)
             try:
                 async with asyncio.timeout(timeout_s):
@@ -188,17 +202,25 @@ class Pool:
                 continue
         return None
 
+    async def _look(self, lane: "_Lane") -> tuple[Claim | None, float | None]:
+        """Returns a task, or else in how many seconds one will be ready."""
+        try:
+            claim = await self._queue.claim(lane.kinds)
+            return claim, await self._queue.next_start(lane.kinds) if claim is None else None
+        except Exception:
+            logger.exception("the task queue can't be read")
+            return None, RECORD_DELAYS_S[0]
+
     def _start(self, group: asyncio.TaskGroup, lane: "_Lane", claim: Claim) -> None:
         run = Run(claim, Stop.CANCELED if claim.cancel_requested else None)
         task = group.create_task(self._work(run), name=f"{claim.kind} task {claim.id}")
         self._running[claim.id] = (run, task)
         self._some_running.set()
-        lane.busy += 1
+        lane.begin()
 
         def ended(_: asyncio.Task[None]) -> None:
             del self._running[claim.id]
-            lane.busy -= 1
-            lane.slots.release()
+            lane.end()
             # It may have queued others.
             self.wake()
 
@@ -207,6 +229,7 @@ class Pool:
     async def _work(self, run: Run) -> None:
         """Runs one task and records how it ended."""
         claim = run.claim
+        correlation.build_id.set(claim.build_id)
         work = self._works[claim.kind]
         loop = asyncio.get_running_loop()
         deadline = (
@@ -312,5 +335,32 @@ class _Lane:
         self.kinds: list[str] = []
         self.size = size
         self.busy = 0
-        self.slots = asyncio.Semaphore(size)
+        self.held = False
         self.woken = asyncio.Event()
+        self._freed = asyncio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may run at once."""
+        return self.busy >= self.size
+
+    def begin(self) -> None:
+        """Counts a task."""
+        self.busy += 1
+
+    def end(self) -> None:
+        """Counts one less."""
+        self.busy -= 1
+        self._freed.set()
+
+    def resize(self, size: int) -> None:
+        """Lets so many run at once."""
+        self.size = size
+        self._freed.set()
+        self.woken.set()
+
+    async def room(self) -> None:
+        """Waits until one more may run."""
+        while self.is_full:
+            self._freed.clear()
+            await self._freed.wait()

@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,17 +87,27 @@ class Store:
 
         Returns what the trash has of it, also from an attempt that ended before the removal.
         """
-        digest = hashlib.sha256(os.fsencode(prefix)).hexdigest()[:_DIGEST_CHARACTERS]
+        name = trash_name(prefix)
         if prefix.is_dir() and not prefix.is_symlink():
-            os.rename(prefix, self.trash / f"{digest}-{uuid.uuid4().hex}")
+            os.rename(prefix, self.trash / f"{name}-{uuid.uuid4().hex}")
             sync_directory(prefix.parent)
-        return sorted(self.trash.glob(f"{digest}-*"))
+        return sorted(self.trash.glob(f"{name}-*"))
 
     def make(self) -> None:
         """Makes the directories of the store."""
         for directory in (self.packages, self.repodata, self.scratch, self.trash):
             directory.mkdir(parents=True, exist_ok=True)
 
+    def stored(self, hashes: Iterable[str]) -> set[str]:
+        """Returns which of some packages, by their sha256, the package store has."""
+        directory = self.packages / "store"
+        return {sha256 for sha256 in hashes if (directory / sha256).is_dir()}
+
     def free_bytes(self) -> int:
         """Returns the bytes that are free on the store's file system."""
         return shutil.disk_usage(self.root).free
+
+
+def trash_name(prefix: Path) -> str:
+    """Returns what the names of a prefix in the trash begin with, up to a hyphen."""
+    return hashlib.sha256(os.fsencode(prefix)).hexdigest()[:_DIGEST_CHARACTERS]

@@ -49,14 +49,20 @@ async def recover(
             await enqueue_once(session, "tidy")
 
 
-async def take_over_for_ever(database: Database, pool: Pool) -> None:
-    """Takes over the work of other daemons that die, when their leases have ended."""
+async def take_over_for_ever(
+    database: Database, pool: Pool, storage: Storage, logs: LogHub
+) -> None:
+    """Takes over the work of other daemons that die, when their leases have ended.
+
+    What they took over from this one, and ended, leaves a log here that is nobody's any more.
+    """
     while not database.is_sqlite:
         await asyncio.sleep(TAKEOVER_S)
         try:
             await _take_over(pool, _requeue)
+            await _store_logs(database, storage, logs)
         except Exception:
-            logger.exception("the tasks of dead daemons can't be looked for")
+            logger.exception("the work of dead daemons can't be looked for")
 
 
 async def _take_over(pool: Pool, requeued: Requeued | None) -> None:
@@ -177,7 +183,7 @@ def _clear(store: Store) -> None:
 
 async def _store_logs(database: Database, storage: Storage, logs: LogHub) -> None:
     """Stores the logs of builds that have ended; those of queued builds wait for them."""
-    for name in logs.unstored():
+    for name in await asyncio.to_thread(logs.unstored):
         try:
             build_id = build_id_of(Path(name).stem)
             async with database.read() as session:
@@ -186,7 +192,7 @@ async def _store_logs(database: Database, storage: Storage, logs: LogHub) -> Non
         except CondaStoreError:
             logger.warning("the log %s belongs to no build", name)
             continue
-        if build.status not in FINAL:
+        if build.status not in FINAL or logs.live(build.id) is not None:
             continue
         if not database.is_sqlite and await storage.size(log_key(build)) is not None:
             # Another daemon took over the build, and has stored the whole of its own.

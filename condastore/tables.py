@@ -169,6 +169,8 @@ class Build(Base):
     deleted_on: Mapped[datetime | None]
     build_key_version: Mapped[KeyVersion] = mapped_column(Integer)
     hash: Mapped[str | None] = mapped_column(String(32), index=True)
+    author: Mapped[str | None] = mapped_column(String(320))
+    """Who asked for it, as `Caller.signature` says; null where that was not noted."""
 
     specification: Mapped[Specification] = relationship()
     environment: Mapped[Environment] = relationship(foreign_keys=[environment_id])
@@ -340,6 +342,50 @@ class Token(Base):
     created_on: Mapped[datetime] = mapped_column(default=utcnow)
     expires_on: Mapped[datetime] = mapped_column(index=True)
     revoked_on: Mapped[datetime | None]
+    maker: Mapped[str | None] = mapped_column(String(320))
+    """Who answers for it, also where he used a token to mint it; null where that was not noted."""
+
+
+class Person(Base):
+    """Somebody who has signed in, as he last did."""
+
+    __tablename__ = "person"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    signed_in_on: Mapped[datetime] = mapped_column(default=utcnow)
+    seen_on: Mapped[datetime] = mapped_column(default=utcnow)
+    """When something was last asked for by him or by a token of his, to within some minutes."""
+    role_bindings: Mapped[dict[str, Any]]
+    """What the login gave him."""
+
+
+class AuditEntry(Base):
+    """A change that somebody made; it refers to nothing, so that it outlives what it is about."""
+
+    __tablename__ = "audit_entry"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    made_on: Mapped[datetime] = mapped_column(default=utcnow, index=True)
+    actor: Mapped[str] = mapped_column(String(320), index=True)
+    token_id: Mapped[int | None] = mapped_column(BigInteger)
+    action: Mapped[str] = mapped_column(String(64), index=True)
+    namespace: Mapped[str | None] = mapped_column(String(255), index=True)
+    environment: Mapped[str | None] = mapped_column(String(255))
+    build_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    via: Mapped[str] = mapped_column(String(16))
+    request_id: Mapped[str | None] = mapped_column(String(32))
+
+
+class UsageSample(Base):
+    """How many bytes the builds of a namespace took at an hour."""
+
+    __tablename__ = "usage_sample"
+
+    taken_on: Mapped[datetime] = mapped_column(primary_key=True)
+    namespace: Mapped[str] = mapped_column(String(255), primary_key=True)
+    """Empty for what is used of the whole file system."""
+    bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class KeyValueStore(Base):

@@ -1,8 +1,9 @@
-"""What is read often: statements that are compiled once, and run in one go apart from the loop.
+"""What is read often: statements that are compiled once, and run in one go.
 
 A statement is written with SQLAlchemy like any other. On SQLite its text and the conversions of
-its values are made once, and a whole request's statements run in one visit to a thread with a
-connection of its own; a session's every statement would cost two such visits, and objects.
+its values are made once, and a whole request's statements run at once, on the event loop, if they
+are short: a thread would compete with the loop for the interpreter, and that costs more than a
+page does. What turns out to be long runs in one visit to a thread with a connection of its own.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
 from sqlalchemy import BindParameter, Boolean, Select, String, bindparam
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
@@ -33,7 +35,12 @@ Query = Select[*tuple[Any, ...]]
 KEPT = 128
 # Somebody may write past this daemon.
 KEPT_S = 60.0
+# What is read on the event loop ends then, and begins anew in a thread.
+SHORT_S = 0.005
+SHORT_BYTES = 256 * 1024
+_STEPS = 1000
 _STATEMENTS = 512
+_ROWS = msgspec.json.Decoder(list[tuple[Any, ...]])
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 
 
@@ -85,11 +92,17 @@ class Statement:
 
 
 class SqliteStatement:
-    """The text of a query, and how its parameters go in and its columns come out."""
+    """The text of a query, and how its parameters go in and its columns come out.
+
+    The rows come as one JSON text. Row by row, the thread would let go of the interpreter as often
+    as there are rows, and wait for it behind all other threads.
+    """
 
     def __init__(self, query: Query) -> None:
         compiled = query.compile(dialect=_DIALECT)
-        self._text = str(compiled)
+        columns = [f"c{index}" for index in range(len(query.selected_columns))]
+        array = f"json_group_array(json_array({', '.join(columns)}))"
+        self._text = f"WITH found ({', '.join(columns)}) AS ({compiled}) SELECT {array} FROM found"
         literals = compiled.params
         names: Sequence[str] = compiled.positiontup or ()
         binds: Mapping[str, BindParameter[Any]] = compiled.binds
@@ -103,7 +116,8 @@ class SqliteStatement:
         for name, literal, bind in self._parameters:
             value = values.get(name, literal)
             parameters.append(value if bind is None else bind(value))
-        found = connection.execute(self._text, parameters).fetchall()
+        (array,) = connection.execute(self._text, parameters).fetchone()
+        found = _ROWS.decode(array)
         return [self._converted(row) for row in found] if self._columns else found
 
     def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -197,18 +211,42 @@ class ConnectionView:
         return make(self.rows(statement, values))
 
 
+class _ShortReads:
+    """Reads that hold up nobody: after `SHORT_S`, at a lock and at a value of more than
+    `SHORT_BYTES` they end with a `sqlite3.Error`."""
+
+    def __init__(self, connection: sqlite3.Connection, kept: Kept) -> None:
+        self._connection = connection
+        self._kept = kept
+        self._end = 0.0
+        connection.execute("PRAGMA busy_timeout=0")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SHORT_BYTES)
+        connection.set_progress_handler(lambda: time.monotonic() > self._end, _STEPS)
+
+    def read(self, work: Callable[[View], T], generation: int) -> T:
+        """Returns what `work` returns."""
+        self._end = time.monotonic() + SHORT_S
+        return _read(self._connection, work, self._kept, generation)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
+
+
 class SqliteReaders:
-    """Threads that read a SQLite file, each through a connection of its own."""
+    """Connections that read a SQLite file: one of the event loop, and threads with one each."""
 
     def __init__(self, path: str, threads: int) -> None:
         self._path = path
         self._count = threads
         self._kept = Kept()
+        self._short: _ShortReads | None = None
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Opens the connections and starts the threads. Raises `sqlite3.Error`."""
+        self._short = _ShortReads(self._connect(), self._kept)
         for number in range(self._count):
             arguments = (self._connect(),)
             thread = threading.Thread(
@@ -219,6 +257,14 @@ class SqliteReaders:
 
     async def view(self, work: Callable[[View], T], generation: int) -> T:
         """Returns what `work` returns; `generation` is that of the newest write."""
+        assert self._short is not None
+        try:
+            return self._short.read(work, generation)
+        except sqlite3.Error:
+            # It is long, or it fails, and then does so again.
+            return await self._in_thread(work, generation)
+
+    async def _in_thread(self, work: Callable[[View], T], generation: int) -> T:
         loop = asyncio.get_running_loop()
         found: asyncio.Future[T] = loop.create_future()
         self._jobs.put(_Job(work, generation, loop, found))
@@ -231,6 +277,9 @@ class SqliteReaders:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        if self._short is not None:
+            self._short.close()
+            self._short = None
 
     def _serve(self, connection: sqlite3.Connection) -> None:
         with closing(connection):
@@ -249,6 +298,17 @@ class SqliteReaders:
         return connection
 
 
+def _read(
+    connection: sqlite3.Connection, work: Callable[[View], T], kept: Kept, generation: int
+) -> T:
+    """Returns what `work` returns, which sees one state of the database."""
+    connection.execute("BEGIN")
+    try:
+        return work(SqliteView(connection, kept, generation))
+    finally:
+        connection.rollback()
+
+
 @dataclass(frozen=True)
 class _Job(Generic[T]):
     """Work for a reader, and who waits for what comes of it."""
@@ -263,11 +323,7 @@ class _Job(Generic[T]):
         if self.found.cancelled():
             return
         try:
-            connection.execute("BEGIN")
-            try:
-                value = self.work(SqliteView(connection, kept, self.generation))
-            finally:
-                connection.rollback()
+            value = _read(connection, self.work, kept, self.generation)
         except Exception as error:
             self.loop.call_soon_threadsafe(self._fail, error)
         else:

@@ -6,13 +6,14 @@ import os
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from watchfiles import awatch
 
 from condastore import environment_yaml
 from condastore.access import ADMINISTRATOR
+from condastore.duties import Turn, TurnOver
 from condastore.errors import CondaStoreError
 from condastore.service import specifications
 from condastore.service.parts import Parts
@@ -27,6 +28,7 @@ TICK_S = 1.0
 # Editors write in several steps.
 DEBOUNCE_MS = 500
 SUFFIXES = (".yml", ".yaml")
+WATCHER = replace(ADMINISTRATOR, actor="watch_paths")
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class Version:
 class Watcher:
     """Builds what files say, and again when they change. One that can't be used is reported."""
 
-    def __init__(self, parts: Parts, paths: Sequence[Path]) -> None:
+    def __init__(self, parts: Parts, paths: Sequence[Path], turn: Turn) -> None:
         self._parts = parts
+        self._turn = turn
         self._paths = paths
         self._seen: dict[Path, Version] = {}
 
@@ -83,6 +86,8 @@ class Watcher:
     async def _scan(self) -> None:
         try:
             await self.scan()
+        except TurnOver:
+            raise
         except Exception:
             logger.exception("watch_paths could not be scanned; again in %g s", SCAN_S)
 
@@ -112,7 +117,7 @@ class Watcher:
             return
         settings = await settings_in_force(self._parts)
         submission = Submission(text, settings.filesystem_namespace, unless_built=True)
-        build_id = await specifications.submit(self._parts, ADMINISTRATOR, submission)
+        build_id = await specifications.submit(self._parts, WATCHER, submission, self._turn)
         if build_id is not None:
             logger.info("%s is build %d", path, build_id)
 

@@ -9,10 +9,10 @@ import pytest
 
 from condastore import __version__
 from condastore.cli import configurable_classes, main
-from condastore.daemon import CondaStoreServer
 from condastore.locks import DirectoryLock
 from condastore.maintenance import DB_HELP
 from condastore.migrations import HEAD
+from condastore.server_configuration import CondaStoreServer
 
 ROOT = Path(__file__).parents[1]
 CLASSES = configurable_classes()

@@ -27,6 +27,7 @@ from condastore.tables import (
     KeyValueStore,
     Namespace,
 )
+from devtools.faultproxy import Silence, proxied
 from devtools.servers import PostgreSQLServer
 from tests.databases import URLS, fresh, opened, postgresql_server
 from tests.patience import PATIENCE_S
@@ -428,3 +429,71 @@ async def test_no_more_connections_are_opened_than_the_limit(
         async with database.read() as session:
             found = await session.scalar(count)
         assert found is not None and found <= 3
+
+
+async def test_connections_that_are_all_busy_are_told_as_such_and_are_no_fault(
+    postgresql: PostgreSQLServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condastore.database.POOL_S", 0.2)
+    async with opened(await fresh(postgresql), connections=1) as database:
+        async with database.read():
+            with pytest.raises(DatabaseUnavailable):
+                async with database.write():
+                    pass
+            await database.ping()
+        assert await names(database) == []
+
+
+async def test_a_server_that_falls_silent_is_told_as_such_and_forgotten(
+    postgresql: PostgreSQLServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condastore.database.COMMAND_S", 1)
+    monkeypatch.setattr("condastore.database.CONNECT_S", 1)
+    url = await fresh(postgresql)
+    with proxied(postgresql.port) as proxy:
+        async with opened(url.replace(f":{postgresql.port}/", f":{proxy.port}/")) as database:
+            # In a statement, at the commit, and when a connection is taken.
+            with pytest.raises(DatabaseUnavailable):
+                async with database.write() as session:
+                    await session.execute(select(1))
+                    proxy.trouble.silence = Silence.BOTH
+                    await session.execute(select(1))
+            proxy.trouble.silence = Silence.NONE
+            with pytest.raises(DatabaseUnavailable):
+                async with database.write() as session:
+                    await session.execute(select(1))
+                    proxy.trouble.silence = Silence.BOTH
+            with pytest.raises(DatabaseUnavailable):
+                await names(database)
+            with pytest.raises(TimeoutError):
+                await database.ping()
+            proxy.trouble.silence = Silence.NONE
+            assert await names(database) == []
+            await database.ping()
+
+
+async def test_an_answer_to_a_commit_that_is_lost_changes_nothing_twice(
+    postgresql: PostgreSQLServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condastore.database.COMMAND_S", 1)
+    url = await fresh(postgresql)
+    with proxied(postgresql.port) as proxy:
+        async with opened(url.replace(f":{postgresql.port}/", f":{proxy.port}/")) as database:
+            tries = []
+
+            async def change(session: AsyncSession) -> None:
+                there = await session.scalar(select(Namespace.id))
+                if there is None:
+                    session.add(Namespace(name="x"))
+                    await session.flush()
+                tries.append(there)
+                proxy.trouble.silence = Silence.NONE if len(tries) > 1 else Silence.ANSWERS
+
+            insisting = asyncio.create_task(database.insist(change))
+            async with opened(url) as other, asyncio.timeout(30):
+                while await names(other) != ["x"]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            proxy.trouble.silence = Silence.NONE
+            await insisting
+            assert len(tries) == 2 and tries[0] is None and tries[1] is not None
+            assert await names(database) == ["x"]

@@ -5,10 +5,13 @@ from typing import Any
 import pytest
 
 from condastore.layers import (
+    FURTHER_LAYERS,
+    MOST_LAYERS,
     Weight,
     Writing,
     arranged,
     layer_key,
+    package_layers,
     public_url,
     python_key,
 )
@@ -81,6 +84,17 @@ def test_packages_beyond_the_budget_share_the_last_layer(budget: int) -> None:
     alone = {index for layer in layers[:-1] for index in layer}
     if len(layers[-1]) > 1:
         assert min(alone) > max(layers[-1])
+
+
+@pytest.mark.parametrize("base", [0, 1, 30, 101, 130])
+@pytest.mark.parametrize("budget", [2, 80, 110])
+def test_there_is_room_for_a_dockerfile(budget: int, base: int) -> None:
+    most = package_layers(budget, base)
+    assert 2 <= most <= budget
+    # The libraries' and the environment's come on top.
+    in_all = base + most + 2 + FURTHER_LAYERS
+    assert in_all <= MOST_LAYERS or most == 2
+    assert most == budget or in_all >= MOST_LAYERS
 
 
 def test_no_packages_are_no_layers() -> None:

@@ -43,10 +43,15 @@ def write_index(root: Path) -> list[Row]:
         if url.endswith("a"):
             # Only these need the packages' own rows to be told apart.
             generator.shuffle(records)
-        write_records(root / url.rpartition("/")[2], *records)
-        with open(os.devnull, "wb") as nowhere:
-            index(job(root, urls, url), Events(nowhere.fileno()))
+        write_channel(root, urls, url, *records)
     return list(rows.values())
+
+
+def write_channel(root: Path, urls: list[str], url: str, *records: Any) -> None:
+    """Makes a channel of records, and indexes it."""
+    write_records(root / url.rpartition("/")[2], *records)
+    with open(os.devnull, "wb") as nowhere:
+        index(job(root, urls, url), Events(nowhere.fileno()))
 
 
 def job(root: Path, urls: list[str], url: str | None) -> Any:
@@ -124,7 +129,9 @@ async def test_every_query_finds_what_it_means(
     few: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found, rows = scene
+    known, rows = scene
+    # It remembers nothing yet.
+    found = PackageIndex(known.path)
     monkeypatch.setattr(package_index, "_FEW", few)
     for sort_by, search, descending in itertools.product(SORTS, SEARCHES, (False, True)):
         query = PackageQuery(
@@ -137,6 +144,7 @@ async def test_every_query_finds_what_it_means(
         page, count = await found.find(query, 3, 5)
         assert [(row.channel, row.name, row.version) for row in page] == expected[3:8], query
         assert count == len(expected)
+    found.close()
 
 
 async def test_ids_are_unique_and_numbers_that_every_reader_takes(
@@ -152,12 +160,16 @@ async def test_ids_are_unique_and_numbers_that_every_reader_takes(
 async def test_without_a_file_nothing_is_found_until_there_is_one(tmp_path: Path) -> None:
     found = PackageIndex(tmp_path / "index" / "packages.sqlite")
     assert await found.find(PackageQuery("x", distinct_on=["name"]), 0, 10) == ([], 0)
+    assert await found.find(PackageQuery(), 0, 10) == ([], 0)
+    assert await found.find(PackageQuery("num"), 0, 10) == ([], 0)
     assert await found.channels() == {}
     rows = write_index(tmp_path)
+    assert (await found.find(PackageQuery("num"), 0, 10))[1]
     assert (await found.find(PackageQuery(), 0, 10))[1] == len(rows)
     assert len(await found.channels()) == 3
     found.path.unlink()
     assert await found.find(PackageQuery(), 0, 10) == ([], 0)
+    assert await found.find(PackageQuery("num"), 0, 10) == ([], 0)
     found.close()
 
 
@@ -197,3 +209,33 @@ async def test_threads_are_few(scene: tuple[PackageIndex, list[Row]]) -> None:
     await asyncio.gather(*(found.find(PackageQuery("num"), 0, 10) for _ in range(20)))
     names = [thread.name for thread in threading.enumerate()]
     assert sum(name.startswith("package index") for name in names) <= package_index.READERS
+
+
+async def test_names_that_no_channel_has(scene: tuple[PackageIndex, list[Row]]) -> None:
+    found, rows = scene
+    channels = sorted({row["channel"] for row in rows})
+    assert await found.unknown(channels, NAMES) == {}
+    names = ["numpy", "nupmy", "zlib2", "nothing-like-it", "x" * 255, "%", "'"]
+    assert await found.unknown(channels, names) == {
+        "nupmy": ["numpy"],
+        "zlib2": ["zlib"],
+        "nothing-like-it": [],
+        "x" * 255: [],
+        "%": [],
+        "'": [],
+    }
+    # What the index does not have could have any name.
+    assert await found.unknown([*channels, "https://example.org/other"], names) == {}
+    assert await found.unknown([], names) == {}
+
+
+async def test_a_name_of_another_channel_is_unknown(tmp_path: Path) -> None:
+    urls = [(tmp_path / name).as_uri() for name in ("one", "two")]
+    for url, name in zip(urls, ("alpha", "beta"), strict=True):
+        write_channel(tmp_path, urls, url, record(name, "1"))
+    found = PackageIndex(tmp_path / "index" / "packages.sqlite")
+    assert await found.unknown(urls[:1], ["alpha", "beta", "betta"]) == {"beta": [], "betta": []}
+    assert await found.unknown(urls, ["alpha", "betta"]) == {"betta": ["beta"]}
+    (tmp_path / "index" / "packages.sqlite").unlink()
+    assert await found.unknown(urls, ["gamma"]) == {}
+    found.close()

@@ -147,6 +147,22 @@ async def test_a_lane_runs_so_many_at_once_and_another_does_not_wait(
         await eventually(lambda: pool.running == 3)
 
 
+async def test_a_lane_that_is_held_claims_nothing_and_another_goes_on(
+    database: Database, stage: Stage
+) -> None:
+    other = Stage()
+    pool = pool_of(database, {"build": stage.work(), "tidy": other.work("housekeeping")})
+    pool.hold(["builds"])
+    async with at_work(pool):
+        held = await add(database, pool)
+        tidied = await add(database, pool, kind="tidy")
+        assert await ended(database, *tidied) == [TaskState.DONE]
+        assert (await row(database, held[0])).state == TaskState.QUEUED
+        assert stage.runs == []
+        pool.hold([])
+        assert await ended(database, *held) == [TaskState.DONE]
+
+
 async def test_a_task_that_ends_makes_room_at_once(database: Database, stage: Stage) -> None:
     async def short(_: Run) -> None:
         await asyncio.sleep(0.002)
@@ -396,6 +412,19 @@ async def test_a_drain_lets_tasks_finish_and_claims_no_more(
         await eventually(lambda: stage.at_work)
         asyncio.get_running_loop().call_later(0.05, released.set)
     assert await states(database) == [TaskState.DONE, TaskState.QUEUED, TaskState.QUEUED]
+
+
+async def test_what_needs_no_time_to_finish_is_stopped_at_once(
+    database: Database, stage: Stage
+) -> None:
+    stage.handler = forever
+    pool = pool_of(database, {"tidy": Work(stage.run, stage.abandon, "removals", drains=False)})
+    async with at_work(pool, drain_s=3600):
+        (task_id,) = await add(database, pool, kind="tidy")
+        await eventually(lambda: stage.at_work)
+    assert stage.stopped == {task_id: Stop.SHUTDOWN}
+    task = await row(database, task_id)
+    assert (task.state, task.attempts) == (TaskState.QUEUED, 0)
 
 
 async def test_what_outlasts_the_drain_goes_back_as_if_it_had_not_run(

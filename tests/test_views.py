@@ -1,24 +1,32 @@
-"""What is read in one go: on one state, apart from the loop, and the same on every database."""
+"""What is read in one go: on one state, holding up nobody, and the same on every database."""
 
 import asyncio
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 
 import pytest
-from sqlalchemy import bindparam, select
+from sqlalchemy import Text, bindparam, cast, func, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from condastore import views
 from condastore.builds import BuildStatus
 from condastore.database import Database
+from condastore.errors import DatabaseUnavailable
 from condastore.tables import Build, Namespace, Specification
 from condastore.views import Kept, Statement, View, among, ids
+from tests.databases import URLS
 from tests.patience import PATIENCE_S
 from tests.rows import SPEC, add_build
 
 NAMES = Statement(select(Namespace.name).order_by(Namespace.name))
 NAMED = Statement(select(Namespace.id).where(Namespace.name == bindparam("name")))
+_NUMBERS = select(literal(1).label("number")).cte(recursive=True)
+_NUMBERS = _NUMBERS.union_all(select(_NUMBERS.c.number + 1).where(_NUMBERS.c.number < 1_000_000))
+# It takes a tenth of a second on any machine, or longer.
+LONG = Statement(select(func.max(_NUMBERS.c.number)))
 CHOSEN = Statement(select(Namespace.name).where(among(Namespace.id, "ids")).order_by(Namespace.id))
 
 
@@ -49,6 +57,14 @@ async def test_values_come_out_as_they_went_in(database: Database) -> None:
     assert list(none) == []
 
 
+async def test_texts_and_their_order_come_through_as_they_are(database: Database) -> None:
+    texts = ['"', "\\", "\x01\n\u2028\ud7ff", "{}", "[1]", "null", "ä€😀", "x" * 255, ""]
+    await add(database, *texts)
+    backwards = Statement(select(Namespace.name, Namespace.id).order_by(Namespace.id.desc()))
+    rows = await database.view(lambda view: view.rows(backwards, {}))
+    assert list(rows) == [(text, number) for number, text in enumerate(texts, 1)][::-1]
+
+
 async def test_a_list_of_ids_has_any_length(database: Database) -> None:
     await add(database, *(f"n{number}" for number in range(200)))
     everything = range(1, 201)
@@ -68,6 +84,7 @@ async def test_a_view_sees_one_state_and_does_not_hold_up_the_writer(database: D
     looked, written = threading.Event(), threading.Event()
 
     def twice(view: View) -> tuple[int, int]:
+        view.rows(LONG, {})
         first = len(view.rows(NAMES, {}))
         looked.set()
         assert written.wait(5)
@@ -84,14 +101,42 @@ async def test_a_view_sees_one_state_and_does_not_hold_up_the_writer(database: D
 async def test_slow_work_holds_up_neither_the_loop_nor_other_views(database: Database) -> None:
     if not database.is_sqlite:
         pytest.skip("on PostgreSQL the server is what is slow")
-    going = threading.Event()
-    slow = asyncio.create_task(database.view(lambda _: going.wait(2 * PATIENCE_S)))
-    await asyncio.sleep(0.01)
+    looked, going = threading.Event(), threading.Event()
+
+    def slowly(view: View) -> bool:
+        view.rows(LONG, {})
+        looked.set()
+        return going.wait(2 * PATIENCE_S)
+
+    slow = asyncio.create_task(database.view(slowly))
+    assert await asyncio.to_thread(looked.wait, PATIENCE_S)
     async with asyncio.timeout(PATIENCE_S):
         assert await names(database) == []
     assert not slow.done()
     going.set()
     assert await slow
+
+
+async def test_what_is_short_is_read_on_the_loop_and_what_is_long_or_large_in_a_thread(
+    database: Database,
+) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL's statements are awaited")
+    large = Statement(select(cast(bindparam("text"), Text)))
+    text = "x" * views.SHORT_BYTES
+    threads = []
+
+    def look(view: View, statement: Statement) -> views.Rows:
+        threads.append(threading.current_thread() is threading.main_thread())
+        rows = view.rows(statement, {"text": text})
+        threads.append(threading.current_thread() is threading.main_thread())
+        return rows
+
+    for statement, found in ((NAMES, []), (LONG, [(1_000_000,)]), (large, [(text,)])):
+        rows = await database.view(lambda view, statement=statement: look(view, statement))  # type: ignore[misc]
+        assert list(rows) == found
+    # The last two were begun on the loop, and not ended there.
+    assert threads == [True, True, True, False, False, True, False, False]
 
 
 async def test_an_error_reaches_who_asked_and_nobody_else(database: Database) -> None:
@@ -112,8 +157,9 @@ async def test_a_view_changes_nothing(database: Database) -> None:
     def spoil(view: View) -> None:
         view._connection.execute("DELETE FROM namespace")  # type: ignore[attr-defined]
 
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(DatabaseUnavailable) as refusal:
         await database.view(spoil)
+    assert "readonly" in str(refusal.value.__cause__)
     assert await names(database) == ["x"]
 
 
@@ -162,3 +208,14 @@ def test_what_is_kept_gets_old_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(views, "KEPT_S", -1.0)
     assert kept.get("x", 1, lambda: 1) == 1
     assert kept.get("x", 1, lambda: 2) == 2
+
+
+async def test_a_file_that_can_not_be_read_is_told_as_such(tmp_path: Path) -> None:
+    database = Database(URLS["sqlite"](tmp_path))
+    await database.open()
+    await add(database, "a")
+    with closing(sqlite3.connect(tmp_path / "condastore.sqlite")) as other:
+        other.execute("ALTER TABLE namespace RENAME TO elsewhere")
+    with pytest.raises(DatabaseUnavailable):
+        await names(database)
+    await database.close()

@@ -8,17 +8,33 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from condastore.access import ADMINISTRATOR, AccessPolicy, Bindings, Caller
+from condastore.access import (
+    ADMINISTRATOR,
+    ANONYMOUS,
+    AccessPolicy,
+    Bindings,
+    Caller,
+)
+from condastore.audit import Action, record
 from condastore.auth.authentication import Identity
 from condastore.auth.tokens import AdminToken, Claims, TokenSigner
 from condastore.database import Database
-from condastore.tables import Namespace, NamespaceRoleMapping, NamespaceRoleMappingV2, Token, utcnow
+from condastore.tables import (
+    Namespace,
+    NamespaceRoleMapping,
+    NamespaceRoleMappingV2,
+    Person,
+    Token,
+    utcnow,
+)
 
 # What another daemon, or a hand on the database, revokes ends here after at most this time.
 CACHED_S = 5.0
 _CACHED = 1000
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -43,20 +59,29 @@ class Identities:
         default_namespace: str,
         role_mappings_version: int,
     ) -> None:
-        self.policy = policy
         self.admin_token = admin_token
         self._database = database
         self._signer = signer
+        self._default_namespace = default_namespace
+        self.role_mappings_version = role_mappings_version
+        self._cached: dict[str, tuple[float, Caller]] = {}
+        self.seen: dict[str, datetime] = {}
+        """When somebody was last seen, of those that the database may not know yet."""
+        self.follow(policy, predefined_tokens)
+
+    def follow(self, policy: AccessPolicy, predefined_tokens: Mapping[str, Any]) -> None:
+        """Goes by these rules from now on. Raises `InvalidInput` and changes nothing."""
         self._predefined = {
             token: Predefined(
-                entry.get("primary_namespace", default_namespace),
+                entry.get("primary_namespace", self._default_namespace),
                 policy.checked(entry.get("role_bindings", {})),
             )
             for token, entry in predefined_tokens.items()
         }
-        self.role_mappings_version = role_mappings_version
-        self._cached: dict[str, tuple[float, Caller]] = {}
-        self.anonymous = policy.anonymous(default_namespace)
+        self.policy = policy
+        self._signer.policy = policy
+        self.anonymous = policy.anonymous(self._default_namespace)
+        self.forget()
 
     async def caller(self, token: str | None) -> Caller:
         """Returns who a token stands for; an invalid, ended or revoked one stands for nobody."""
@@ -68,6 +93,8 @@ class Identities:
         if time.monotonic() < until and not _has_ended(caller):
             return caller
         caller = await self._caller(token)
+        if caller.actor != ANONYMOUS:
+            self.seen[caller.actor] = utcnow()
         if len(self._cached) >= _CACHED:
             self._cached.clear()
         self._cached[token] = (time.monotonic() + CACHED_S, caller)
@@ -79,14 +106,24 @@ class Identities:
 
     async def log_in(self, identity: Identity, lifetime_s: int) -> tuple[str, datetime]:
         """Returns a token for who signed in, and when it ends, with an offset."""
+        name = identity.primary_namespace
         claims = Claims(
-            identity.primary_namespace,
+            name,
             self.policy.checked(identity.role_bindings),
             datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=lifetime_s),
             id=secrets.token_urlsafe(16),
-            user=identity.primary_namespace,
+            user=name,
         )
-        return await self._record(claims, owner=claims.user, is_login=True), claims.expires
+        async with self._database.write() as session:
+            await _add(session, claims, owner=name, maker=name, is_login=True)
+            bindings = {key: list(roles) for key, roles in claims.role_bindings.items()}
+            person = await session.get(Person, name)
+            if person is None:
+                session.add(Person(name=name, role_bindings=bindings))
+            else:
+                person.role_bindings = bindings
+                person.signed_in_on = person.seen_on = utcnow()
+        return self._signer.sign(claims), claims.expires
 
     async def mint(
         self, caller: Caller, primary_namespace: str, bindings: Bindings, expires: datetime
@@ -101,7 +138,15 @@ class Identities:
         if not caller.authenticated:
             # It is worth nothing that would have to be revoked, and nobody may fill the database.
             return self._signer.sign(replace(claims, id=None, is_anonymous=True))
-        return await self._record(claims, owner=caller.user, is_login=False)
+        async with self._database.write() as session:
+            row = await _add(session, claims, caller.user, caller.actor, is_login=False)
+            details = {
+                "token_id": row.id,
+                "role_bindings": row.role_bindings,
+                "expires_on": row.expires_on.isoformat(),
+            }
+            record(session, caller, Action.TOKEN_CREATE, primary_namespace, details=details)
+        return self._signer.sign(claims)
 
     async def revoke(self, token: str) -> None:
         """Ends a token for good, wherever it is used."""
@@ -114,27 +159,17 @@ class Identities:
                 row.revoked_on = row.revoked_on or utcnow()
         self.forget()
 
-    async def _record(self, claims: Claims, *, owner: str | None, is_login: bool) -> str:
-        async with self._database.write() as session:
-            await session.execute(delete(Token).where(Token.expires_on < utcnow()))
-            session.add(
-                Token(
-                    jti=claims.id,
-                    owner=owner,
-                    primary_namespace=claims.primary_namespace,
-                    role_bindings={key: list(roles) for key, roles in claims.role_bindings.items()},
-                    is_login=is_login,
-                    expires_on=claims.expires.astimezone(UTC).replace(tzinfo=None),
-                )
-            )
-        return self._signer.sign(claims)
-
     async def _caller(self, token: str) -> Caller:
         if (known := self._predefined.get(token)) is not None:
             granted = await self._granted(known.primary_namespace)
-            return self.policy.caller(known.primary_namespace, known.role_bindings, granted)
+            name = known.primary_namespace
+            actor = f"{name} (configured token)"
+            return self.policy.caller(name, known.role_bindings, granted, actor=actor)
         claims = self._signer.read(token)
-        if claims is None or await self._is_revoked(claims):
+        if claims is None:
+            return self.anonymous
+        row = None if claims.id is None else await self._row(claims.id)
+        if claims.id is not None and (row is None or row.revoked_on is not None):
             return self.anonymous
         if claims.is_anonymous:
             return _limited(self.policy.anonymous(claims.primary_namespace), claims, self.policy)
@@ -147,14 +182,14 @@ class Identities:
             granted,
             user=claims.user,
             expiration=claims.expires,
+            actor=_actor(claims, row),
+            token_id=row.id if row is not None and is_minted else None,
         )
 
-    async def _is_revoked(self, claims: Claims) -> bool:
-        if claims.id is None:
-            return False
+    async def _row(self, jti: str) -> Token | None:
         async with self._database.read() as session:
-            row = await session.scalar(select(Token).where(Token.jti == claims.id))
-        return row is None or row.revoked_on is not None
+            row: Token | None = await session.scalar(select(Token).where(Token.jti == jti))
+            return row
 
     async def _granted(self, primary_namespace: str) -> Bindings:
         """Returns what the database's role mappings give the users of a namespace."""
@@ -178,6 +213,34 @@ class Identities:
             for pattern, role in await session.execute(query):
                 granted[pattern] = (*granted.get(pattern, ()), role)
         return granted
+
+
+async def _add(
+    session: AsyncSession, claims: Claims, owner: str | None, maker: str, *, is_login: bool
+) -> Token:
+    """Notes a token within a transaction, and forgets those that have ended."""
+    await session.execute(delete(Token).where(Token.expires_on < utcnow()))
+    row = Token(
+        jti=claims.id,
+        owner=owner,
+        maker=maker,
+        primary_namespace=claims.primary_namespace,
+        role_bindings={key: list(roles) for key, roles in claims.role_bindings.items()},
+        is_login=is_login,
+        expires_on=claims.expires.astimezone(UTC).replace(tzinfo=None),
+    )
+    session.add(row)
+    await session.flush()
+    return row
+
+
+def _actor(claims: Claims, row: Token | None) -> str:
+    """Returns who answers for what is done with a token."""
+    if claims.user is not None:
+        return claims.user
+    if row is None:
+        return f"{claims.primary_namespace} (token from elsewhere)"
+    return row.owner or row.maker or UNKNOWN
 
 
 def _limited(anonymous: Caller, claims: Claims, policy: AccessPolicy) -> Caller:

@@ -77,7 +77,7 @@ class TokenSigner:
     def __init__(self, secret: str, algorithm: str, policy: AccessPolicy) -> None:
         self._secret = secret
         self._algorithm = algorithm
-        self._policy = policy
+        self.policy = policy
 
     def sign(self, claims: Claims) -> str:
         """Returns a token."""
@@ -102,7 +102,7 @@ class TokenSigner:
             )
             return Claims(
                 primary_namespace=check_name(payload.get("primary_namespace", "default")),
-                role_bindings=self._policy.checked(payload.get("role_bindings", {})),
+                role_bindings=self.policy.checked(payload.get("role_bindings", {})),
                 expires=datetime.fromtimestamp(payload["exp"], UTC),
                 id=payload.get("jti"),
                 user=payload.get("sub"),

@@ -4,12 +4,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from condastore.database import Database
 from condastore.faults import fault
-from condastore.image_rows import add_layer, reuse_layers, sizes_of
+from condastore.image_rows import add_layer, find_layers, reuse_layers, sizes_of
 from condastore.manifests import LayerBlob
 from condastore.oci import blob_key, digest_of
 from condastore.storage import Storage
+from condastore.tables import Layer
 
 
 class BlobKeeper:
@@ -22,14 +25,12 @@ class BlobKeeper:
     async def known_layers(self, keys: Collection[str]) -> dict[str, LayerBlob]:
         """Returns the layers that are kept, by key; they stay for as long as anybody needs."""
         async with self._database.write() as session:
-            found = await reuse_layers(session, keys)
-            sizes = await sizes_of(session, {layer.blob_digest for layer in found.values()})
-        return {
-            key: LayerBlob(
-                layer.blob_digest, sizes[layer.blob_digest], layer.media_type, layer.diff_id
-            )
-            for key, layer in found.items()
-        }
+            return await _blobs(session, await reuse_layers(session, keys))
+
+    async def seen_layers(self, keys: Collection[str]) -> dict[str, LayerBlob]:
+        """Returns the same, but they may go when nobody else needs them."""
+        async with self._database.read() as session:
+            return await _blobs(session, await find_layers(session, keys))
 
     async def keep_layer(self, key: str, made: Mapping[str, Any], directory: Path) -> LayerBlob:
         """Keeps a layer that a child has made in a directory."""
@@ -58,3 +59,13 @@ class BlobKeeper:
         digest = digest_of(data)
         await self._storage.put_bytes(blob_key(digest), data)
         return digest
+
+
+async def _blobs(session: AsyncSession, layers: Mapping[str, Layer]) -> dict[str, LayerBlob]:
+    sizes = await sizes_of(session, {layer.blob_digest for layer in layers.values()})
+    return {
+        key: LayerBlob(layer.blob_digest, sizes[layer.blob_digest], layer.media_type, layer.diff_id)
+        for key, layer in layers.items()
+        # Who only looks may see a layer whose blob went a moment later.
+        if layer.blob_digest in sizes
+    }

@@ -27,6 +27,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from condastore.builds import ArtifactType
 from condastore.database import Database
+from condastore.duties import Turn
+from condastore.errors import DatabaseUnavailable
 from condastore.faults import fault
 from condastore.image_configuration import ContainerRegistry
 from condastore.image_rows import drop_images
@@ -204,7 +206,7 @@ class Collector:
         return utcnow() - timedelta(seconds=self._config.blob_grace)
 
 
-async def collect_regularly(database: Database, pool: Pool, every_s: float) -> None:
+async def collect_regularly(database: Database, pool: Pool, every_s: float, turn: Turn) -> None:
     """Queues a collection whenever the last one was long ago, also by another daemon."""
     last = select(func.max(Task.created_on)).where(Task.kind == KIND)
     while True:
@@ -214,9 +216,10 @@ async def collect_regularly(database: Database, pool: Pool, every_s: float) -> N
                 collected = await session.scalar(last)
             if collected is None or collected < utcnow() - timedelta(seconds=every_s):
                 async with database.write() as session:
+                    await turn.check(session)
                     await enqueue_once(session, KIND)
                 pool.wake()
-        except SQLAlchemyError:
+        except (SQLAlchemyError, DatabaseUnavailable):
             logger.exception("a collection of blobs can't be queued; it is tried again later")
 
 

@@ -56,14 +56,18 @@ class Bases:
         self._database = database
         self._keeper = keeper
 
-    async def known(self, platform: str) -> Base | None:
-        """Returns the base for a platform, if it is kept and still what it was made of."""
+    async def known(self, platform: str, *, keep: bool = True) -> Base | None:
+        """Returns the base for a platform, if it is there and still what it was made of.
+
+        With `keep`, its layers stay for as long as anybody needs.
+        """
         async with self._database.read() as session:
             row = await session.scalar(select(KeyValueStore).filter_by(**self._place(platform)))
         if row is None or not await asyncio.to_thread(_are_unchanged, row.value["sources"]):
             return None
         value = row.value
-        layers = await self._keeper.known_layers(value["layers"])
+        find = self._keeper.known_layers if keep else self._keeper.seen_layers
+        layers = await find(value["layers"])
         if set(value["layers"]) != layers.keys():
             return None
         ordered = [layers[key] for key in value["layers"]]

@@ -38,8 +38,6 @@ class Contents:
     variables: dict[str, str]
     packages: dict[str, list[Record]]
     pip: dict[str, list[Record]]
-    sizes: dict[str, int]
-    """Bytes of the server's platform's packages, by name."""
     lockfile_key: str | None
 
     @property
@@ -73,10 +71,11 @@ async def contents_of(database: Database, storage: Storage, build_id: int) -> Co
     async with database.read() as session:
         build = await find_build(session, build_id)
         prefix = packable_prefix(build)
-        rows = await _package_rows(session, build_id)
     locked, key = await _lockfile(storage, build)
     here = server_platform()
     if locked is None:
+        async with database.read() as session:
+            rows = await _package_rows(session, build_id)
         packages: dict[str, list[Record]] = {here: [_record(row) for row in rows]}
         pip: dict[str, list[Record]] = {}
     else:
@@ -96,9 +95,20 @@ async def contents_of(database: Database, storage: Storage, build_id: int) -> Co
         variables={name: str(value) for name, value in variables.items()},
         packages=packages,
         pip=pip,
-        sizes={row.package.name: row.size for row in rows},
         lockfile_key=key,
     )
+
+
+async def package_sizes(database: Database, build_id: int) -> dict[str, int]:
+    """Returns the bytes of a build's packages by their names."""
+    query = (
+        select(CondaPackage.name, CondaPackageBuild.size)
+        .join(CondaPackageBuild, CondaPackageBuild.package_id == CondaPackage.id)
+        .join(build_packages, build_packages.c.conda_package_build_id == CondaPackageBuild.id)
+        .where(build_packages.c.build_id == build_id)
+    )
+    async with database.read() as session:
+        return dict((await session.execute(query)).tuples().all())
 
 
 async def _lockfile(storage: Storage, build: Build) -> tuple[Lockfile | None, str | None]:

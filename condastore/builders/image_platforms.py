@@ -15,14 +15,20 @@ from condastore.builders.process import Child, Event
 from condastore.configuration import CondaStore, server_platform
 from condastore.faults import fault
 from condastore.image_configuration import Images
-from condastore.layers import Weight, Writing, arranged, layer_key, package_hash, python_key
+from condastore.layers import (
+    Weight,
+    Writing,
+    arranged,
+    layer_key,
+    package_hash,
+    package_layers,
+    python_key,
+)
 from condastore.lockfiles.records import Record
 from condastore.manifests import LayerBlob, image_config, image_manifest
 from condastore.prefixes import Store
 
 HOST = "host"
-# The environment's and the libraries' layers come on top, and a Dockerfile may add its own.
-MOST_LAYERS = 112
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Platforms:
     """Where children put blobs."""
     listener: Listener
     popularity: Mapping[str, int]
+    sizes: Mapping[str, int]
+    """Bytes of the server's platform's packages, by name."""
     left_out: Mapping[str, str]
     """The platforms that there is no image for, and why."""
 
@@ -89,7 +97,7 @@ class Platforms:
 
     def _arrange(self, contents: Contents, platform: str, base: Base) -> _Arrangement:
         records = contents.packages[platform]
-        budget = max(2, min(self.images.layer_budget, MOST_LAYERS - len(base.layers)))
+        budget = package_layers(self.images.layer_budget, len(base.layers))
         indexes = arranged(records, self._weights(contents), budget)
         packages = [[records[index] for index in layer] for layer in indexes]
         compiles = _minor(records) == _minor(contents.packages[server_platform()]) is not None
@@ -103,7 +111,7 @@ class Platforms:
         return {
             record["name"]: Weight(
                 self.popularity.get(package_hash(record), 0),
-                contents.sizes.get(record["name"], 0),
+                self.sizes.get(record["name"], 0),
             )
             for record in contents.packages[server_platform()]
         }

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from condastore.build_rows import add_artifact, find_build
 from condastore.builders.blobs import BlobKeeper
 from condastore.builders.image_bases import Base, Bases
-from condastore.builders.image_contents import Contents, contents_of
+from condastore.builders.image_contents import Contents, contents_of, package_sizes
 from condastore.builders.image_platforms import HOST, PlatformImage, Platforms
 from condastore.builders.image_referrers import (
     OF_ONE_BUILD,
@@ -100,7 +100,8 @@ class ImageMaker:
         """Records an image that is made of the same things, if there is one."""
         bases = {}
         for platform in self._platforms(contents):
-            base = await self._bases.known(platform)
+            # The image keeps them, if it is there.
+            base = await self._bases.known(platform, keep=False)
             if base is None:
                 return None
             bases[platform] = base
@@ -131,6 +132,7 @@ class ImageMaker:
                     directory,
                     listener,
                     await popularity(self._database),
+                    await package_sizes(self._database, contents.build_id),
                     self._left_out(contents),
                 )
                 made = {

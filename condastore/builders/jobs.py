@@ -116,9 +116,9 @@ def installer_job(
     return {**archive, "job": "installer", "name": name, "version": key}
 
 
-def remove_job(path: Path) -> Record:
-    """Returns the job that removes a tree and counts what comes free."""
-    return {"v": 1, "job": "remove", "paths": [str(path)], "measure": True}
+def remove_job(path: Path, files_per_s: float) -> Record:
+    """Returns the job that removes a tree at a pace and counts what comes free."""
+    return {"v": 1, "job": "remove", "paths": [str(path)], "files_per_s": files_per_s}
 
 
 def sweep_job(store: Store) -> Record:

@@ -34,6 +34,7 @@ from condastore.configuration import CondaStore
 from condastore.database import Database, uninterrupted
 from condastore.errors import BuildError, CondaStoreError, DatabaseUnavailable
 from condastore.faults import fault
+from condastore.files import PUBLIC, make_directory
 from condastore.metrics import Metrics
 from condastore.packages import record_packages
 from condastore.pool import Retry, Run, Stop
@@ -97,14 +98,24 @@ class Builder:
         except Exception:
             await self._failed(claim, "internal error; the daemon's log has more")
             raise
+        finally:
+            await self._hand_over(claim)
         return {"phases": phases}
 
     async def abandon(self, claim: Claim, why: Stop | str) -> None:
         """Ends a build that won't be run again: cancelled before it ran, or given up."""
-        if why is Stop.CANCELED:
-            await self._stopped(claim, why)
-        else:
-            await self._failed(claim, str(why))
+        try:
+            if why is Stop.CANCELED:
+                await self._stopped(claim, why)
+            else:
+                await self._failed(claim, str(why))
+        finally:
+            await self._hand_over(claim)
+
+    async def _hand_over(self, claim: Claim) -> None:
+        """Lets the readers of a log that has not ended here find it where its build goes on."""
+        if not self._database.is_sqlite:
+            await self._logs.release(_build_id(claim))
 
     async def _build(self, claim: Claim, phases: list[dict[str, Any]]) -> None:
         """Tells its story; `phases` gets those that are over."""
@@ -139,10 +150,9 @@ class Builder:
             if not await holds(session, claim):
                 raise Retry("another daemon has taken over this build")
             build = await find_build(session, build_id)
-            if build.status in FINAL:
-                return None
+            ended = build.status if build.status in FINAL else None
             recorded = recorded_prefix(build) is not None
-            if not recorded:
+            if ended is None and not recorded:
                 if build.status == BuildStatus.BUILDING:
                     move_build(build, BuildStatus.QUEUED)
                 plan = await plan_of(session, self._store, self._defaults, build)
@@ -152,6 +162,10 @@ class Builder:
                     build.hash = plan.key
                 if await asyncio.to_thread(self._store.discard, plan.prefix):
                     await enqueue_once(session, "tidy")
+        if ended is not None:
+            # It was committed, but the answer was lost, and whoever reads the log still waits.
+            await self._logs.end(build_id, log_key(build), ended)
+            return None
         if recorded:
             await self._complete(build_id)
             return None
@@ -179,7 +193,7 @@ class Builder:
     ) -> Installed:
         """Makes the prefix, in a child process of its own."""
         job = build_job(self._config, self._store, plan, solution)
-        await asyncio.to_thread(plan.prefix.parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(make_directory, plan.prefix.parent, PUBLIC)
         result: dict[str, Any] = await child.do(job, reporter.event)
         fault("build.installed")
         return Installed(result["packages"], result["pip"], result["size"]["bytes"])
@@ -227,8 +241,7 @@ class Builder:
         else:
             reporter.line(f"build {build_id} is {arn(build)} now")
         fault("build.linked")
-        async with self._database.write() as session:
-            move_build(await find_build(session, build_id), BuildStatus.COMPLETED)
+        await self._database.insist(lambda session: _move_to_completed(session, build_id))
         fault("build.completed")
         self._metrics.build_ended(BuildStatus.COMPLETED)
         await self._logs.end(build_id, log_key(build), BuildStatus.COMPLETED)
@@ -303,6 +316,13 @@ class Builder:
         # Where the path is too long for a prefix, there is none.
         with suppress(BuildError):
             self._store.discard(prefix_of(self._store, build))
+
+
+async def _move_to_completed(session: AsyncSession, build_id: int) -> None:
+    """Does nothing the second time: the first may have been committed, and its answer lost."""
+    build = await find_build(session, build_id)
+    if build.status != BuildStatus.COMPLETED:
+        move_build(build, BuildStatus.COMPLETED)
 
 
 def explain(error: Exception) -> str:

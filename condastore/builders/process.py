@@ -221,6 +221,8 @@ async def _start(directory: Path, *arguments: str) -> Child:
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(writing,),
                 start_new_session=True,
+                # Environments are for others too. What is private is in directories that are.
+                umask=0o022,
                 cwd=directory,
                 env=environment(directory),
             )

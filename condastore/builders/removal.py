@@ -1,12 +1,13 @@
 """Switching environments between builds, and taking away what was deleted.
 
-A prefix goes to the trash by a rename and is then removed by a child process, which counts the
-bytes that come free. Rows go last, so that whatever a crash interrupts is done again.
+A prefix goes to the trash by a rename and is then removed by a child process, which takes its time
+and counts the bytes that come free. Rows go last, so that whatever a crash or the end of the daemon
+interrupts is done again.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,15 @@ from condastore.faults import fault
 from condastore.image_configuration import ContainerRegistry
 from condastore.image_rows import drop_images
 from condastore.pool import Retry, Run, Stop
-from condastore.prefixes import Store
+from condastore.prefixes import Store, trash_name
 from condastore.settings import Settings
 from condastore.storage import Storage
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, utcnow
 from condastore.tasks import Claim, enqueue_once
 
 logger = logging.getLogger(__name__)
+
+DELETED = "deleted;"
 
 
 class Remover:
@@ -48,13 +51,19 @@ class Remover:
         store: Store,
         storage: Storage,
         links: Links,
+        files_per_s: Callable[[], float],
     ) -> None:
+        """`files_per_s` returns how fast trees may be removed now; 0 is as fast as can be."""
         self._registry = registry
         self._defaults = defaults
         self._database = database
         self._store = store
         self._storage = storage
         self._links = links
+        self._files_per_s = files_per_s
+        # All that is deleted is out of the way at once, but one tree is removed at a time.
+        self._turn = asyncio.Lock()
+        self._tidying = asyncio.Lock()
 
     async def update_environment(self, run: Run) -> None:
         """Points an environment's link to its current build."""
@@ -70,7 +79,9 @@ class Remover:
         kept = set(self._defaults.build_artifacts_kept_on_deletion)
         freed = await self._remove_files(build, kept)
         # Why a build failed is still worth knowing when its files are gone.
-        info = filter(None, (build.status_info, f"deleted; {freed} bytes came free"))
+        info = [build.status_info] if build.status_info else []
+        if not any(line.startswith(DELETED) for line in "\n".join(info).splitlines()):
+            info.append(f"{DELETED} {freed} bytes came free")
         async with self._database.write() as session:
             await session.execute(
                 delete(BuildArtifact).where(
@@ -103,10 +114,27 @@ class Remover:
 
     async def tidy(self, _: Run) -> dict[str, Any]:
         """Removes what builds that came to nothing and dead daemons have left."""
-        paths = await asyncio.to_thread(lambda: list(self._store.trash.iterdir()))
-        freed = sum([await self._remove_tree(path) for path in paths])
-        await sweep_packages(self._store)
+        async with self._tidying:
+            paths = await asyncio.to_thread(lambda: list(self._store.trash.iterdir()))
+            leaving = await self._leaving()
+            freed = 0
+            for path in paths:
+                if path.name.partition("-")[0] not in leaving:
+                    freed += await self._remove_tree(path)
+            await sweep_packages(self._store)
         return {"freed_bytes": freed}
+
+    async def _leaving(self) -> set[str]:
+        """What the trash may have of builds whose removal tells what came free of them."""
+        query = (
+            select(BuildArtifact.key)
+            .join(Build, Build.id == BuildArtifact.build_id)
+            .where(
+                BuildArtifact.artifact_type == ArtifactType.DIRECTORY, Build.deleted_on.is_not(None)
+            )
+        )
+        async with self._database.read() as session:
+            return {trash_name(Path(key)) for key in await session.scalars(query)}
 
     async def abandon(self, claim: Claim, why: Stop | str) -> None:
         """What could not be removed stays marked as deleted; the operator reads why."""
@@ -119,11 +147,16 @@ class Remover:
             await _check_idle(session, builds)
         for environment in environments:
             await self._links.follow(environment.id)
+        for build in builds:
+            await self._discard(build)
         freed = 0
         for build in builds:
             freed += await self._remove_files(build, set())
         fault("remove.files_gone")
         await self._forget(environments)
+        for environment in environments:
+            logger.info("environment %s is gone", environment.name)
+        logger.info("%d bytes came free", freed)
         return freed
 
     async def _forget(self, environments: Sequence[Environment]) -> None:
@@ -136,14 +169,16 @@ class Remover:
             await session.execute(delete(Environment).where(Environment.id.in_(ids)))
             # Their images went with the builds.
             await enqueue_once(session, COLLECT)
-        for environment in environments:
-            logger.info("environment %s is gone", environment.name)
+
+    async def _discard(self, build: Build) -> list[Path]:
+        """Moves a build's prefix to the trash; returns what is there of it."""
+        prefix = recorded_prefix(build)
+        return await asyncio.to_thread(self._store.discard, prefix) if prefix else []
 
     async def _remove_files(self, build: Build, kept: set[ArtifactType]) -> int:
         """Removes a build's prefix and artifacts; returns the bytes that came free."""
         freed = 0
-        prefix = recorded_prefix(build)
-        discarded = await asyncio.to_thread(self._store.discard, prefix) if prefix else []
+        discarded = await self._discard(build)
         fault("remove.discarded")
         for path in discarded:
             freed += await self._remove_tree(path)
@@ -154,8 +189,8 @@ class Remover:
         return freed
 
     async def _remove_tree(self, path: Path) -> int:
-        async with engine(self._store.scratch) as child:
-            result = await child.do(remove_job(path), _ignore)
+        async with self._turn, engine(self._store.scratch) as child:
+            result = await child.do(remove_job(path, self._files_per_s()), _ignore)
         freed: int = result["freed_bytes"]
         return freed
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,9 @@ from condastore.engine.validate import validate
 STEP = "action_fetch_and_extract_conda_packages"
 _CLAIM_RETRY_S = 0.05
 _WATCH_S = 0.5
+# A thread that is amid one large file goes on for longer; the workspace is then moved, too.
+_GIVE_UP_ATTEMPTS = 100
+_GIVE_UP_WAIT_S = 0.02
 # Bytes on disk for each byte of an archive: itself, and its files, as measured on 164 packages.
 _EXPANSION = 5
 _SECTIONS: tuple[Literal["info", "pkg"], ...] = ("info", "pkg")
@@ -107,7 +111,7 @@ class _Fetcher:
         except OSError as error:
             raise _explain_extraction(error, record) from None
         finally:
-            extraction.cancel()
+            await _give_up(extraction, tree)
         # The archive of a `file:` URL belongs to someone else, who may have replaced it meanwhile.
         if sha256.hex() != archive.sha256:
             raise EngineError("hash", f"Package {label(record)} changed while it was read.")
@@ -152,6 +156,26 @@ class _Progress:
 
     def _report(self) -> None:
         self._events.progress("fetch", self._done, self._packages, self._bytes, self._bytes_total)
+
+
+async def _give_up(extraction: asyncio.Future[tuple[bytes, bytes]], tree: Path) -> None:
+    """Ends an extraction that is not over.
+
+    It is a thread of rattler that can't be stopped, and that makes the directories it misses: one
+    that began late would leave them behind. It fails at its next file when its tree has moved.
+    """
+    for attempt in range(_GIVE_UP_ATTEMPTS):
+        if extraction.done():
+            break
+        _move_away(tree, f".over{attempt}")
+        await asyncio.wait({extraction}, timeout=_GIVE_UP_WAIT_S)
+    if not extraction.cancel() and not extraction.cancelled():
+        extraction.exception()  # asyncio complains of one that nobody asked for
+
+
+def _move_away(tree: Path, suffix: str) -> None:
+    with suppress(FileNotFoundError):
+        tree.rename(tree.with_suffix(suffix))
 
 
 async def _check_members(archive: Archive, record: Record) -> None:

@@ -141,9 +141,10 @@ class FetchJob(TypedDict):
 
 
 class RemoveJob(TypedDict):
-    """Remove trees."""
+    """Remove trees, so many files a second; 0 is as many as can be."""
 
     paths: list[str]
+    files_per_s: NotRequired[float]
 
 
 class SweepJob(TypedDict):

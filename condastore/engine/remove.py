@@ -4,6 +4,7 @@ from pathlib import Path
 
 from condastore.engine.events import Events
 from condastore.engine.jobs import RemoveJob, SweepJob
+from condastore.engine.pace import Pace
 from condastore.engine.store import PackageStore
 from condastore.engine.trees import Amount, remove_tree
 from condastore.engine.workspace import alone, remove_abandoned
@@ -13,9 +14,10 @@ def remove(job: RemoveJob, events: Events) -> None:
     """Removes the paths of a job; one that is gone already is no error."""
     events.phase("remove")
     freed = Amount()
+    pace = Pace(job.get("files_per_s", 0))
     for done, path in enumerate(job["paths"]):
         events.progress("remove", done, len(job["paths"]), freed.bytes)
-        freed += remove_tree(Path(path))
+        freed += remove_tree(Path(path), pace)
     events.result(freed_bytes=freed.bytes, files=freed.files)
 
 

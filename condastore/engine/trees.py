@@ -5,6 +5,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from condastore.engine.pace import Pace
+
 
 @dataclass
 class Amount:
@@ -19,13 +21,14 @@ class Amount:
         return self
 
 
-def remove_tree(root: Path) -> Amount:
-    """Removes a tree, link or file; tells what that freed.
+def remove_tree(root: Path, pace: Pace | None = None) -> Amount:
+    """Removes a tree, link or file, at a pace; tells what that freed.
 
     A file counts when its last link goes: one that other trees share frees nothing, and two links
     within the tree count once.
     """
     freed = Amount()
+    pace = pace or Pace(0)
     directories = _directories_to_remove(root, freed)
     for directory in directories:
         for entry in _list_writable(directory):
@@ -33,8 +36,10 @@ def remove_tree(root: Path) -> Amount:
                 directories.append(entry.path)
             else:
                 _remove_file(entry.path, freed)
+                pace.step()
     for directory in reversed(directories):
         os.rmdir(directory)
+        pace.step()
     return freed
 
 

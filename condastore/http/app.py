@@ -14,6 +14,7 @@ from condastore import __version__
 from condastore.auth import Authentication
 from condastore.auth.registry_tokens import RegistryTokens
 from condastore.http import (
+    audit,
     builds,
     environments,
     health,
@@ -34,6 +35,7 @@ from condastore.http.operations import Plain, Resource
 from condastore.http.problems import HANDLERS
 from condastore.http.proxy import ForwardedHeaders
 from condastore.http.registry import Registry
+from condastore.http.request_ids import RequestIds
 from condastore.http.security import Cors, CrossSiteGuard, HostGuard, SecurityHeaders
 from condastore.http.ui.site import Site
 from condastore.http.unread import UnreadBodies
@@ -92,6 +94,7 @@ API: list[BaseRoute] = [
     Resource(f"{ENVIRONMENT}/conda-lock.yml", GET=environments.lockfile),
     Resource(f"{ENVIRONMENT}/conda-lock.yaml", GET=environments.lockfile),
     Resource(f"{BUILD}/cancel/", PUT=builds.cancel),
+    Resource(f"{BUILD}/restore/", PUT=builds.restore),
     Resource(f"{BUILD}/packages/", GET=builds.packages),
     Resource(f"{BUILD}/logs/", GET=logs.text),
     WebSocketRoute(f"{BUILD}/logs/ws", logs.websocket),
@@ -106,9 +109,11 @@ API: list[BaseRoute] = [
     Resource(f"{BUILD}/artifacts/{{artifact}}/", POST=making.make, DELETE=making.remove),
     Resource("/channel/", GET=packages.channels),
     Resource("/package/", GET=packages.list_),
-    Resource("/setting/", GET=settings.get, PUT=settings.update),
-    Resource("/setting/{namespace}/", GET=settings.get, PUT=settings.update),
-    Resource("/setting/{namespace}/{environment}/", GET=settings.get, PUT=settings.update),
+    Resource("/audit/", GET=audit.list_),
+    *(
+        Resource(f"/setting/{place}", GET=settings.get, PUT=settings.update, DELETE=settings.reset)
+        for place in ("", "{namespace}/", "{namespace}/{environment}/")
+    ),
 ]
 API_V2: list[BaseRoute] = [Resource("/environment/", GET=environments.continue_)]
 
@@ -199,6 +204,7 @@ def _middleware(
     }
     proxy = [Middleware(ForwardedHeaders)] if options.behind_proxy else []
     return [
+        Middleware(RequestIds, behind_proxy=options.behind_proxy),
         Middleware(UnreadBodies),
         *proxy,
         Middleware(HostGuard, allowed_hosts=options.allowed_hosts),

@@ -11,7 +11,7 @@ from condastore.http import artifacts, forms, shapes
 from condastore.http.forms import LOCKFILE_MEDIA_TYPES, LockfileQuery, YamlQuery
 from condastore.http.operations import Call, Plain, answers, stored
 from condastore.http.parameters import NoBody, PageQuery, page_request
-from condastore.service import builds, images
+from condastore.service import builds, images, restoring
 from condastore.service.builds import BuildFilter, PackageFilter
 
 ARCHIVE_MEDIA_TYPE = "application/x-tar"
@@ -69,6 +69,12 @@ async def rebuild(call: Plain) -> shapes.Data[shapes.BuildId]:
     """Queues a new build of the same specification."""
     new_id = await builds.rebuild(call.parts, call.caller, call.id("build_id"))
     return shapes.data(shapes.BuildId(new_id), "rebuild triggered")
+
+
+async def restore(call: Plain) -> shapes.Data[shapes.BuildId]:
+    """Queues a build of exactly the packages that a deleted build had."""
+    new_id = await restoring.restore(call.parts, call.caller, call.id("build_id"))
+    return shapes.data(shapes.BuildId(new_id), "restore triggered")
 
 
 async def cancel(call: Plain) -> shapes.Acknowledgement:

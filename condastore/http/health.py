@@ -11,7 +11,7 @@ async def health(call: Plain) -> shapes.Data[dict[str, str | None]]:
     """Whether the daemon can work; 503 with what is wrong if it can't."""
     cached: Cached[dict[str, str | None]] = call.request.app.state.health
     found = await cached.get()
-    needed = {name: problem for name, problem in found.items() if name != DISPENSABLE}
+    needed = {name: problem for name, problem in found.items() if name not in DISPENSABLE}
     wrong = [problem for problem in needed.values() if problem is not None]
     if wrong:
         raise Unavailable("; ".join(wrong))

@@ -2,12 +2,18 @@
 
 import errno
 import logging
+import os
 import resource
 import socket
+import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hypercorn.config import Config, Sockets
+
+from condastore.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +45,89 @@ class Listener(socket.socket):
     open = 0
     _is_told = False
 
+    @classmethod
+    def on_port(cls, address: str, port: int) -> "Listener":
+        """Returns one that listens on a port. Raises `ConfigurationError`."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = cls(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address, port))
+            listener.listen()
+        except OSError as error:
+            listener.close()
+            raise ConfigurationError(
+                f"port {port} on {address} can't be used: {error.strerror}; set "
+                "c.CondaStoreServer.port to a free one, or to 0"
+            ) from error
+        return listener
+
+    @classmethod
+    def on_path(cls, path: Path, mode: int) -> "Listener":
+        """Returns one that listens on a Unix socket, which replaces one that nobody listens on.
+
+        Raises `ConfigurationError`.
+        """
+        listener = cls(socket.AF_UNIX, socket.SOCK_STREAM)
+        beside = path.with_name(f".{path.name}.new")
+        try:
+            if _is_answered(path):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            if path.exists() and not path.is_socket():
+                raise OSError(errno.EEXIST, "there is a file of this name")
+            beside.unlink(missing_ok=True)
+            listener.bind(str(beside))
+            beside.chmod(mode)
+            listener.listen()
+            beside.rename(path)
+        except OSError as error:
+            listener.close()
+            raise ConfigurationError(
+                f"the socket {path} can't be used: {error.strerror or error}; set "
+                "c.CondaStoreServer.unix_socket to a path that this user may write to"
+            ) from error
+        listener._path = path
+        return listener
+
+    @classmethod
+    def on_descriptor(cls, descriptor: int) -> "Listener":
+        """Returns one of a socket that this process was started with.
+
+        Raises `ConfigurationError` if it is none that can be listened on.
+        """
+        try:
+            listener = cls(fileno=descriptor)
+            if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                listener.close()
+                raise OSError(errno.EINVAL, "it does not listen")
+        except OSError as error:
+            raise ConfigurationError(
+                f"the socket that was passed on can't be used: {error.strerror}; "
+                "condastore.socket must have a ListenStream= line"
+            ) from error
+        return listener
+
+    _path: Path | None = None
+    """Of a Unix socket that is ours to remove."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only processes of this machine can reach it."""
+        return self.family == socket.AF_UNIX
+
+    @property
+    def path(self) -> str:
+        """Of a Unix socket."""
+        return str(self._path or self.getsockname())
+
+    def close(self) -> None:
+        """Ends it."""
+        super().close()
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink()
+            self._path = None
+
     def listen(self, backlog: int = BACKLOG) -> None:
         """Begins to listen. asyncio does it again with what is the most to accept at a time."""
         super().listen(max(backlog, BACKLOG))
@@ -69,6 +158,17 @@ class Listener(socket.socket):
         self.open -= 1
 
 
+def _is_answered(path: Path) -> bool:
+    """Whether somebody listens on a Unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1)
+        try:
+            client.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
 class _Connection(socket.socket):
     """A connection that says when it is closed."""
 
@@ -89,8 +189,35 @@ class ServerConfig(Config):
         super().__init__()
         self._listener = listener
         self.backlog = _AT_A_TIME
+        self._context: ssl.SSLContext | None = None
+
+    def read_certificate(self) -> None:
+        """Reads the certificate, if there is to be one, for the connections to come.
+
+        Raises `ConfigurationError` and keeps the one that there was.
+        """
+        if not self.ssl_enabled:
+            return
+        try:
+            context = super().create_ssl_context()
+        except OSError as error:
+            raise ConfigurationError(
+                f"the certificate {self.certfile} and the key {self.keyfile} can't be used: "
+                f"{error.strerror or error}; see c.CondaStoreServer.certfile and keyfile"
+            ) from error
+        if self._context is None:
+            self._context = context
+        else:
+            # What listens has this context already.
+            self._context.load_cert_chain(str(self.certfile), self.keyfile)
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        """Returns what connections are encrypted with."""
+        return self._context
 
     def create_sockets(self) -> Sockets:
         """Returns the socket."""
         self._listener.setblocking(False)
+        if self.ssl_enabled:
+            return Sockets([self._listener], [], [])
         return Sockets([], [self._listener], [])

@@ -1,6 +1,8 @@
 """Behind a reverse proxy: requests as their clients sent them."""
 
 import re
+from contextlib import suppress
+from ipaddress import ip_address
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,9 +12,10 @@ _SCHEMES = {"http": {"http": "http", "https": "https"}, "websocket": {"http": "w
 
 
 class ForwardedHeaders:
-    """Believes `X-Forwarded-Proto` and `X-Forwarded-Host`, which a proxy has to set or to remove.
+    """Believes `X-Forwarded-Proto`, `-Host` and `-For`, which a proxy has to set or to remove.
 
-    Only the first value of each counts: that of the proxy next to the client.
+    Of scheme and host the first value counts: that of the proxy next to the client. Of addresses
+    it is the last, which the proxy next to us has seen itself.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -29,6 +32,9 @@ class ForwardedHeaders:
             host = _first(headers, "x-forwarded-host")
             if _HOST.fullmatch(host):
                 MutableHeaders(scope=changed)["host"] = host
+            address = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+            with suppress(ValueError):
+                changed["client"] = (str(ip_address(address)), 0)
             scope = changed
         await self._app(scope, receive, send)
 

@@ -2,10 +2,18 @@
 
 from typing import Any
 
+import msgspec
+
 from condastore.http import shapes
 from condastore.http.operations import Call, Plain
-from condastore.http.parameters import NoQuery
+from condastore.http.parameters import NoBody, NoQuery
 from condastore.service import settings
+
+
+class ResetQuery(msgspec.Struct, kw_only=True):
+    """Which settings are to be as the level above has them."""
+
+    key: list[str] = []
 
 
 async def get(call: Plain) -> shapes.Data[dict[str, Any]]:
@@ -18,6 +26,13 @@ async def update(call: Call[NoQuery, dict[str, Any]]) -> shapes.Data[None]:
     """Changes settings at one level; the levels below follow, unless they say otherwise."""
     await settings.update_settings(call.parts, call.caller, *_place(call), changes=call.body)
     return shapes.data(None, f"global setting keys {list(call.body)} updated")
+
+
+async def reset(call: Call[ResetQuery, NoBody]) -> shapes.Acknowledgement:
+    """Lets settings be as the level above has them, the configuration at last."""
+    keys = call.query.key
+    await settings.reset_settings(call.parts, call.caller, *_place(call), keys=keys)
+    return shapes.acknowledge(f"setting keys {keys} reset")
 
 
 def _place(call: Call[Any, Any]) -> tuple[str | None, str | None]:

@@ -1,4 +1,4 @@
 """The history of the database's schema, as Alembic revisions."""
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that this program works with; a test holds it against the newest file."""

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.access import Caller
 from condastore.artifact_rows import UNDER_WAY, cancel_artifacts, queue_artifacts
+from condastore.audit import Action, record
 from condastore.build_rows import arn, find_build, recorded_prefix
 from condastore.builds import ARTIFACT_TASKS, ArtifactType
 from condastore.errors import InvalidInput
@@ -75,6 +76,7 @@ async def make_artifact(
             )
         if not any(row.artifact_type == artifact for row in build.build_artifacts):
             await queue_artifacts(session, build, [artifact])
+            _record(session, caller, Action.ARTIFACT_MAKE, build, artifact)
     parts.pool.wake()
 
 
@@ -89,6 +91,7 @@ async def remove_artifact(
         running = await cancel_artifacts(session, [build.id], [ARTIFACT_TASKS[artifact]])
         removed = BuildArtifact.build_id == build.id, BuildArtifact.artifact_type == artifact
         await session.execute(delete(BuildArtifact).where(*removed))
+        _record(session, caller, Action.ARTIFACT_REMOVE, build, artifact)
         if artifact == ArtifactType.DOCKER_MANIFEST:
             await drop_images(session, [build.id], unless_pulled_since=utcnow())
             await enqueue_once(session, "collect_blobs")
@@ -99,6 +102,15 @@ async def remove_artifact(
         if row.artifact_type == artifact and _is_file(artifact):
             freed += await parts.storage.delete(row.key)
     return freed
+
+
+def _record(
+    session: AsyncSession, caller: Caller, action: Action, build: Build, artifact: ArtifactType
+) -> None:
+    environment = build.environment
+    place = environment.namespace.name, environment.name
+    details = {"artifact": artifact}
+    record(session, caller, action, *place, build_id=build.id, details=details)
 
 
 def _check_makeable(artifact: ArtifactType) -> None:

@@ -1,7 +1,8 @@
 """Builds: what can be seen of them, and what can be done to them."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.access import EVERYTHING, Caller
 from condastore.artifact_rows import cancel_artifacts
+from condastore.audit import Action, record
 from condastore.build_rows import add_artifact, arn, find_build, log_key, move_build
 from condastore.builds import FINAL, ArtifactType, BuildStatus, cancel_marker
 from condastore.errors import InvalidInput, NotFound
@@ -53,6 +55,8 @@ from condastore.tables import (
 )
 from condastore.tasks import enqueue
 from condastore.views import Query, Statement, Values, View
+
+logger = logging.getLogger(__name__)
 
 SORTABLE = {
     "id": Build.id,
@@ -182,6 +186,10 @@ async def get_build(parts: Parts, caller: Caller, build_id: int) -> FoundBuild:
     """Returns a build with its specification and artifacts. Raises `NotFound`."""
     found = await parts.database.view(lambda view: _found(view, build_id))
     caller.require("environment::read", found.arn)
+    problem = parts.disk.problem
+    if problem is not None and found.build.status == BuildStatus.QUEUED:
+        waiting = found.build._replace(status_info=f"it waits for room on the disk: {problem}")
+        return replace(found, build=waiting)
     return found
 
 
@@ -234,7 +242,8 @@ async def rebuild(parts: Parts, caller: Caller, build_id: int) -> int:
         old = await find_build(session, build_id)
         if old.environment.deleted_on is not None:
             raise InvalidInput(f"environment of build {build_id} is being deleted")
-        build = await queue_build(parts, session, old.environment, old.specification_id)
+        build = await queue_build(parts, session, caller, old.environment, old.specification_id)
+        _record(session, caller, Action.BUILD_REBUILD, old, build.id, {"of": old.id})
     parts.pool.wake()
     return build.id
 
@@ -244,6 +253,8 @@ async def cancel(parts: Parts, caller: Caller, build_id: int) -> None:
     async with parts.database.write() as session:
         build = await find_build(session, build_id)
         caller.require("build::cancel", arn(build))
+        if build.status not in FINAL:
+            _record(session, caller, Action.BUILD_CANCEL, build, build.id)
         canceled = await cancel_in(session, [build])
     await settle_canceled(parts, canceled)
 
@@ -262,12 +273,26 @@ async def delete_build(parts: Parts, caller: Caller, build_id: int) -> int:
         making: list[int] = []
         if build.deleted_on is None:
             build.deleted_on = utcnow()
+            _record(session, caller, Action.BUILD_DELETE, build, build.id)
             making = await cancel_artifacts(session, [build.id])
             await _replace_current(session, build)
             enqueue(session, "delete_build", build.environment.namespace.name, build_id=build.id)
     await settle_canceled(parts, Canceled([], making))
     parts.pool.wake()
     return build.size
+
+
+def _record(
+    session: AsyncSession,
+    caller: Caller,
+    action: Action,
+    build: Build,
+    build_id: int,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    environment = build.environment
+    place = environment.namespace.name, environment.name
+    record(session, caller, action, *place, build_id=build_id, details=details)
 
 
 async def _replace_current(session: AsyncSession, build: Build) -> None:
@@ -290,12 +315,14 @@ async def _replace_current(session: AsyncSession, build: Build) -> None:
 async def queue_build(
     parts: Parts,
     session: AsyncSession,
+    caller: Caller,
     environment: Environment,
     specification_id: int,
     payload: dict[str, Any] | None = None,
 ) -> Build:
     """Adds a build and its task to the session's transaction; wake the pool after it."""
     build = Build(
+        author=caller.signature,
         environment_id=environment.id,
         specification_id=specification_id,
         build_key_version=parts.config.build_key_version,
@@ -342,8 +369,12 @@ async def settle_canceled(parts: Parts, canceled: Canceled) -> None:
     for build in canceled.waiting:
         key = log_key(build)
         parts.metrics.build_ended(BuildStatus.CANCELED)
-        parts.logs.open(build.id, key).append(cancel_marker(build.id) + "\n", always=True)
-        await parts.logs.end(build.id, key, BuildStatus.CANCELED)
+        try:
+            parts.logs.open(build.id, key).append(cancel_marker(build.id) + "\n", always=True)
+            await parts.logs.end(build.id, key, BuildStatus.CANCELED)
+        except OSError as error:
+            # It is cancelled, also where a full disk has no room for its log.
+            logger.error("the log of the cancelled build %d: %s", build.id, error)
 
 
 def builds_with(package: str) -> Select[tuple[int]]:

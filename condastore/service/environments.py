@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager, selectinload
 
 from condastore.access import EVERYTHING, Caller
+from condastore.audit import Action, record
 from condastore.build_rows import find_build
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.errors import InvalidInput, NotFound
@@ -199,9 +200,13 @@ async def update_environment(
     async with parts.database.write() as session:
         environment = await _existing(session, namespace, name)
         if build_id is not None:
+            before = {"before": environment.current_build_id}
             await _activate(session, environment, build_id)
+            action = Action.ENVIRONMENT_ACTIVATE
+            record(session, caller, action, namespace, name, build_id=build_id, details=before)
         if description is not None:
             environment.description = description
+            record(session, caller, Action.ENVIRONMENT_DESCRIBE, namespace, name)
     parts.pool.wake()
 
 
@@ -214,6 +219,7 @@ async def delete_environment(parts: Parts, caller: Caller, namespace: str, name:
     async with parts.database.write() as session:
         environment = await _existing(session, namespace, name)
         builds, canceled = await mark_deleted(session, [environment])
+        record(session, caller, Action.ENVIRONMENT_DELETE, namespace, name)
         enqueue(
             session,
             "delete_environment",

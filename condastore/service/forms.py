@@ -33,7 +33,7 @@ async def lockfile(
     Raises `NotFound`, `Unauthorized`, or `InvalidInput` for a platform that it is not for.
     """
     build = await _build(parts, caller, build_id)
-    stored = await _stored(parts, build, ArtifactType.LOCKFILE)
+    stored = await stored_lockfile(parts, build)
     platform = platform or server_platform()
     text = await asyncio.to_thread(_render, stored, form, platform)
     name = forms.file_name(build.environment.name, form, platform)
@@ -81,6 +81,11 @@ async def _build(parts: Parts, caller: Caller, build_id: int) -> Build:
         build = await find_build(session, build_id)
     caller.require("environment::read", arn(build))
     return build
+
+
+async def stored_lockfile(parts: Parts, build: Build) -> bytes:
+    """Returns the lockfile of a build as it is stored. Raises `NotFound`."""
+    return await _stored(parts, build, ArtifactType.LOCKFILE)
 
 
 async def _stored(parts: Parts, build: Build, artifact: ArtifactType) -> bytes:

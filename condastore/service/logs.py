@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from pathlib import Path
 
 from condastore.access import Caller
 from condastore.build_rows import arn, find_build, log_key
@@ -12,6 +13,7 @@ from condastore.builds import FINAL
 from condastore.errors import NotFound
 from condastore.service.parts import Parts
 from condastore.streams import (
+    BuildLog,
     Ended,
     Position,
     Text,
@@ -64,7 +66,21 @@ async def follow_log(parts: Parts, again: Again, build_id: int, offset: int) -> 
             build = await _find(parts, build_id)
     if log is None:
         return await _stored(parts, build, offset)
-    return _while_allowed(log.follow(offset), again, may_read)
+    positions = _handed_over(parts, build, log, log.follow(offset), offset)
+    return _while_allowed(positions, again, may_read)
+
+
+async def _handed_over(
+    parts: Parts, build: Build, log: BuildLog, positions: Positions, offset: int
+) -> Positions:
+    """Follows a log of this daemon, and then that of whoever goes on with the build."""
+    async for position in positions:
+        yield position
+        if isinstance(position, Text):
+            offset = position.end
+    if log.released:
+        async for position in _elsewhere(parts, build, offset, is_ours=True):
+            yield position
 
 
 def _is_elsewhere(parts: Parts, build: Build) -> bool:
@@ -73,32 +89,42 @@ def _is_elsewhere(parts: Parts, build: Build) -> bool:
     return not parts.database.is_sqlite and not open_here and build.status not in FINAL
 
 
-async def _elsewhere(parts: Parts, build: Build, offset: int) -> Positions:
-    """Follows a log that this daemon does not write, or not yet: it may claim the build itself."""
-    async for position in _through_redis(parts, build, offset):
+async def _elsewhere(
+    parts: Parts, build: Build, offset: int, *, is_ours: bool = False
+) -> Positions:
+    """Follows a log that this daemon does not write, or not yet: it may claim the build itself.
+
+    With `is_ours` the offset is one of this daemon's text, and another's comes from its start.
+    """
+    writer = parts.redis.writer if parts.redis is not None and is_ours else b""
+    async for position in _through_redis(parts, build, offset, writer):
         yield position
         if isinstance(position, Ended):
             return
         if isinstance(position, Text):
-            offset = position.offset + len(position.data)
+            is_ours = is_ours and position.offset == offset
+            offset = position.end
     # There is no Redis, or it has lost something: what is missing comes from the stored log.
     while (found := await _find(parts, build.id)).status not in FINAL:
         log = parts.logs.live(build.id)
         if log is not None:
-            async for position in log.follow(offset):
+            positions = _handed_over(parts, build, log, log.follow(offset), offset)
+            async for position in positions:
                 yield position
             return
         await asyncio.sleep(POLL_S)
     await _until_stored(parts, found)
+    if is_ours and not parts.logs.has_ended(log_key(found)):
+        offset = 0
     async for position in await _stored(parts, found, offset):
         yield position
 
 
-async def _through_redis(parts: Parts, build: Build, offset: int) -> Positions:
+async def _through_redis(parts: Parts, build: Build, offset: int, writer: bytes) -> Positions:
     """Yields what comes through Redis; ends early where that has a gap, or its writer died."""
     if parts.redis is None:
         return
-    async with aclosing(parts.redis.follow(log_key(build), offset)) as positions:
+    async with aclosing(parts.redis.follow(log_key(build), offset, writer)) as positions:
         async for position in positions:
             if position is not None:
                 yield position
@@ -110,7 +136,7 @@ async def _until_stored(parts: Parts, build: Build) -> None:
     """Waits for the log of a build that has ended: its row is final a moment before."""
     key = log_key(build)
     for _ in range(STORED_POLLS):
-        if parts.logs.file(key) or await parts.storage.size(key) is not None:
+        if parts.logs.has_ended(key) or await parts.storage.size(key) is not None:
             return
         await asyncio.sleep(POLL_S)
 
@@ -139,7 +165,7 @@ async def stored_key(parts: Parts, caller: Caller, build_id: int) -> str | None:
     build = await _find(parts, build_id)
     caller.require("environment::read", arn(build))
     key = log_key(build)
-    is_open = build.status not in FINAL or parts.logs.live(build_id) or parts.logs.file(key)
+    is_open = build.status not in FINAL or parts.logs.live(build_id) or await _file(parts, build)
     return None if is_open else key
 
 
@@ -148,9 +174,21 @@ async def _find(parts: Parts, build_id: int) -> Build:
         return await find_build(session, build_id)
 
 
-async def _stored(parts: Parts, build: Build, offset: int) -> Positions:
+async def _file(parts: Parts, build: Build) -> Path | None:
+    """Returns the file that has a build's log, if that is not stored yet."""
     key = log_key(build)
     path = parts.logs.file(key)
+    if path is None or parts.database.is_sqlite or build.status not in FINAL:
+        return path
+    if parts.logs.live(build.id) is not None:
+        return path
+    # It may be what was written here before another daemon took the build over.
+    return path if await parts.storage.size(key) is None else None
+
+
+async def _stored(parts: Parts, build: Build, offset: int) -> Positions:
+    key = log_key(build)
+    path = await _file(parts, build)
     # Opened before anything is awaited: when the log is stored, this file goes.
     file = path.open("rb") if path else None
     size = os.fstat(file.fileno()).st_size if file else await parts.storage.size(key)
@@ -182,7 +220,7 @@ async def tail(parts: Parts, caller: Caller, build_id: int, most: int) -> tuple[
     build = await _find(parts, build_id)
     caller.require("environment::read", arn(build))
     key = log_key(build)
-    path = parts.logs.file(key)
+    path = await _file(parts, build)
     size = path.stat().st_size if path else await parts.storage.size(key)
     if size is None:
         return 0, ""

@@ -5,9 +5,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from condastore.access import Caller, check_pattern
+from condastore.audit import Action, record
 from condastore.errors import Conflict, InvalidInput, NotFound, Unauthorized
 from condastore.names import check_name
 from condastore.service.builds import settle_canceled
@@ -21,6 +23,8 @@ from condastore.tasks import enqueue
 from condastore.views import Statement, View
 
 SORTABLE = {"name": Namespace.name}
+# So many of the mappings that replace all others are named in the audit log.
+MAPPINGS_NOTED = 50
 _NAMESPACE = Statement(
     select(*NAMESPACE_COLUMNS).where(
         Namespace.name == bindparam("name"), Namespace.deleted_on.is_(None)
@@ -71,10 +75,12 @@ async def create_namespace(parts: Parts, caller: Caller, name: str) -> None:
     """Makes a namespace. Raises `Conflict` if there is one, also while it is being deleted."""
     caller.require("namespace::create", name)
     check_name(name)
+    parts.disk.require()
     async with parts.database.write() as session:
         if await session.scalar(select(Namespace.id).where(Namespace.name == name)) is not None:
             raise Conflict("namespace already exists")
         session.add(Namespace(name=name))
+        record(session, caller, Action.NAMESPACE_CREATE, name)
 
 
 async def update_namespace(
@@ -96,19 +102,48 @@ async def update_namespace(
         caller.require("namespace-role-mapping::create", name)
         caller.require("namespace-role-mapping::delete", name)
         rows = _mapping_rows(parts, caller, role_mappings)
+    parts.disk.require()
     async with parts.database.write() as session:
-        namespace = await session.scalar(
-            select(Namespace)
-            .where(Namespace.name == name, Namespace.deleted_on.is_(None))
-            .options(selectinload(Namespace.role_mappings))
-        )
-        if namespace is None:
-            raise NotFound("namespace does not exist")
+        namespace = await _held(session, name)
         if metadata is not None:
             namespace.metadata_ = metadata
+            record(session, caller, Action.NAMESPACE_DESCRIBE, name)
         if rows is not None:
             namespace.role_mappings = rows
+            given = [f"{row.entity}: {row.role}" for row in rows][:MAPPINGS_NOTED]
+            record(session, caller, Action.SHARE_REPLACE, name, details={"may": given})
     parts.identities.forget()
+
+
+async def map_entity(
+    parts: Parts, caller: Caller, name: str, entity: str, roles: Sequence[str]
+) -> None:
+    """Gives a namespace's users just these roles on an entity; what they may do elsewhere stays.
+
+    Raises like `update_namespace`.
+    """
+    caller.require("namespace::update", name)
+    caller.require("namespace-role-mapping::create", name)
+    caller.require("namespace-role-mapping::delete", name)
+    rows = _mapping_rows(parts, caller, {entity: roles})
+    async with parts.database.write() as session:
+        namespace = await _held(session, name)
+        others = [row for row in namespace.role_mappings if row.entity != entity]
+        namespace.role_mappings = others + rows
+    parts.identities.forget()
+
+
+async def _held(session: AsyncSession, name: str) -> Namespace:
+    """Returns a namespace that nobody else changes before the transaction ends."""
+    namespace = await session.scalar(
+        select(Namespace)
+        .where(Namespace.name == name, Namespace.deleted_on.is_(None))
+        .options(selectinload(Namespace.role_mappings))
+        .with_for_update()
+    )
+    if namespace is None:
+        raise NotFound("namespace does not exist")
+    return namespace
 
 
 def _mapping_rows(
@@ -142,6 +177,7 @@ async def delete_namespace(parts: Parts, caller: Caller, name: str) -> int:
         if namespace is None:
             raise NotFound("namespace does not exist")
         namespace.deleted_on = utcnow()
+        record(session, caller, Action.NAMESPACE_DELETE, name)
         environments = await session.scalars(
             select(Environment).where(Environment.namespace_id == namespace.id)
         )

@@ -5,20 +5,24 @@ after a while, `before-YYYY-MM-DD` never: it sees the channels as they were when
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from msgspec.structs import replace
+from msgspec import structs
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
 from condastore.access import ADMINISTRATOR
 from condastore.artifact_rows import UNDER_WAY
+from condastore.audit import Action, record
 from condastore.builds import FINAL, BuildStatus
+from condastore.channels import channel_urls, split_match_spec
+from condastore.configuration import server_platform
 from condastore.dynamic_images import environment_name, parse_cutoff
 from condastore.errors import InvalidInput, InvalidSpecification, RegistryError
 from condastore.image_configuration import ContainerRegistry
+from condastore.matchspecs import check_match_spec
 from condastore.names import Name
 from condastore.policy import apply_settings
 from condastore.service.parts import Parts
@@ -30,6 +34,7 @@ from condastore.setting_rows import load_settings
 from condastore.specification import CondaSpecification
 from condastore.tables import Build, Environment, Namespace, Task, utcnow
 
+_SUGGESTED = 3
 ASKED_BY = "on_demand_for"
 """In the payload of a build's task: for whom it was queued."""
 
@@ -93,7 +98,7 @@ class OnDemand:
         except InvalidSpecification as error:
             raise RegistryError("MANIFEST_UNKNOWN", str(error)) from None
         cutoff = None if wanted.cutoff is None else wanted.cutoff.isoformat()
-        return replace(specification, name=wanted.name, exclude_newer=cutoff)
+        return structs.replace(specification, name=wanted.name, exclude_newer=cutoff)
 
     async def _usable(
         self,
@@ -136,6 +141,7 @@ class OnDemand:
     ) -> int:
         namespace = Name(repository.namespace)
         await check_action(self._parts, namespace, "environment:create")
+        await self._check_names(namespace, wanted, specification)
         async with self._parts.database.write() as session:
             # Another daemon that does the same holds the namespace's row until it has committed.
             lock = select(Namespace.id).where(Namespace.name == namespace).with_for_update()
@@ -144,11 +150,33 @@ class OnDemand:
             if found is not None:
                 return found
             await self._check_turn(session, who, namespace)
+            caller = replace(ADMINISTRATOR, actor=f"{who} (image on demand)")
             build = await queue_specification(
-                self._parts, session, ADMINISTRATOR, namespace, specification, {ASKED_BY: who}
+                self._parts, session, caller, namespace, specification, {ASKED_BY: who}
             )
+            place = namespace, specification.name
+            record(session, caller, Action.BUILD_QUEUE, *place, build_id=build.id)
         self._parts.pool.wake()
         return build.id
+
+    async def _check_names(
+        self, namespace: Name, wanted: _Wanted, specification: CondaSpecification
+    ) -> None:
+        """Raises `RegistryError` for a package that no channel has, as far as that is known."""
+        async with self._parts.database.read() as session:
+            defaults = self._parts.defaults
+            settings = await load_settings(session, defaults, namespace, wanted.name)
+        specs = specification.match_specs
+        channels = channel_urls(specification.channels, specs, settings.conda_channel_alias)
+        platforms = {server_platform(), *settings.conda_solve_platforms}
+        if not self._parts.indexer.covers(channels, platforms):
+            return
+        # A channel in front may be one that others don't have; it is the solver's to say.
+        names = {check_match_spec(text) for text in specs if split_match_spec(text).channel is None}
+        unknown = await self._parts.index.unknown(channels, names)
+        if unknown:
+            found = "; ".join(_unknown(name, unknown[name]) for name in sorted(unknown))
+            raise RegistryError("NAME_UNKNOWN", f"{found} (channels: {', '.join(channels)})")
 
     async def _check_turn(self, session: AsyncSession, who: str, namespace: Name) -> None:
         """Raises `RegistryError` if somebody has as much under way as he may have."""
@@ -166,3 +194,8 @@ class OnDemand:
 
 def _age(build: Build) -> timedelta:
     return utcnow() - (build.ended_on or build.scheduled_on)
+
+
+def _unknown(name: str, similar: list[str]) -> str:
+    text = f"there is no package {name}"
+    return f"{text}; did you mean {' or '.join(similar[:_SUGGESTED])}?" if similar else text

@@ -47,6 +47,7 @@ _BUILDS = Statement(
         Build.started_on,
         Build.ended_on,
         Build.deleted_on,
+        Build.author,
     )
     .where(_OF_ENVIRONMENT)
     .order_by(Build.id.desc())
@@ -87,6 +88,8 @@ class EnvironmentLine:
     newest_id: int
     newest_status: BuildStatus
     newest_on: datetime
+    newest_author: str | None
+    """Who asked for the newest build; None where that was not noted."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class BuildLine:
     started_on: datetime | None
     ended_on: datetime | None
     deleted_on: datetime | None
+    author: str | None
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ async def list_lines(
         newest.id,
         newest.status,
         func.coalesce(newest.ended_on, newest.started_on, newest.scheduled_on),
+        newest.author,
     ).join(current, current.id == Environment.current_build_id)
     lines = lines.order_by(Namespace.name, Environment.name).limit(size).offset((page - 1) * size)
     async with parts.database.read() as session:

@@ -8,6 +8,7 @@ from condastore.builders.making import Making
 from condastore.builders.solves import Solves
 from condastore.configuration import CondaStore
 from condastore.database import Database
+from condastore.disk import Disk
 from condastore.hooks import Hooks
 from condastore.indexer import Indexer
 from condastore.metrics import Metrics
@@ -42,5 +43,6 @@ class Parts:
     hooks: Hooks
     index: PackageIndex
     indexer: Indexer
+    disk: Disk
     redis: "RedisLogs | None" = None
     """Where other daemons' logs can be followed."""

@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import func, select
 
 from condastore.builds import BuildStatus
+from condastore.disk import Disk
+from condastore.errors import CondaStoreError
 from condastore.metrics import Reading
 from condastore.service.parts import Parts
 from condastore.tables import Build, Environment, Task, TaskState
@@ -23,8 +25,8 @@ T = TypeVar("T")
 READINGS_AGE_S = 5.0
 HEALTH_AGE_S = 1.0
 HEALTH_LIMIT_S = 3.0
-# What is only slower without it: its absence is told, but the daemon works.
-DISPENSABLE = "redis"
+# Without it the daemon is slower, or read-only: that is told, but the daemon works.
+DISPENSABLE = ("redis", "disk")
 PROBE_KEY = "health/probe"
 
 
@@ -95,6 +97,7 @@ async def readings(parts: Parts) -> list[Reading]:
             ("lane",),
         ),
         *_of_index(parts),
+        *_of_disk(parts.disk),
         Reading(
             "condastore_pool_size",
             "Tasks that may run at once in this daemon.",
@@ -132,6 +135,45 @@ def _of_index(parts: Parts) -> list[Reading]:
     ]
 
 
+def _of_disk(disk: Disk) -> list[Reading]:
+    rooms = {(" ".join(room.settings),): room for room in disk.rooms}
+    return [
+        Reading(
+            "condastore_filesystem_free_bytes",
+            "Free bytes of the file system that these settings name.",
+            {settings: room.free_bytes for settings, room in rooms.items()},
+            ("settings",),
+        ),
+        Reading(
+            "condastore_filesystem_free_inodes",
+            "Files that there is room for on the file system that these settings name.",
+            {
+                settings: room.free_inodes
+                for settings, room in rooms.items()
+                if room.free_inodes is not None
+            },
+            ("settings",),
+        ),
+        _one(
+            "condastore_disk_full",
+            "1 while nothing begins that takes space, because there is none.",
+            disk.problem is not None,
+        ),
+    ]
+
+
+async def summary(parts: Parts) -> str:
+    """Returns in a few words what the daemon does."""
+    building = f"{parts.pool.use['builds'][0]} building"
+    waiting = select(func.count()).where(Task.state == TaskState.QUEUED, Task.kind == "build")
+    try:
+        async with parts.database.read() as session:
+            queued = await session.scalar(waiting)
+    except CondaStoreError as error:
+        return f"{building}; {error}"
+    return f"{building}, {queued} queued"
+
+
 async def work(parts: Parts) -> dict[str, Any]:
     """Returns what the pool does, in the shape of a Celery worker's answers."""
     name = "condastore"
@@ -164,19 +206,16 @@ class Health:
     async def check(self) -> dict[str, str | None]:
         """Returns what is wrong with each part; None where nothing is."""
         checks = {
-            "database": self._check_database(),
+            "database": self._parts.database.ping(),
             "storage": self._check_storage(),
             "store": self._check_store(),
         }
         found = await asyncio.gather(*(_problem(name, check) for name, check in checks.items()))
         problems = dict(zip(checks, found, strict=True))
         if self._parts.redis is not None:
-            problems[DISPENSABLE] = await self._parts.redis.problem()
+            problems["redis"] = await self._parts.redis.problem()
+        problems["disk"] = self._parts.disk.problem
         return problems
-
-    async def _check_database(self) -> None:
-        async with self._parts.database.read() as session:
-            await session.execute(select(1))
 
     async def _check_storage(self) -> None:
         await self._parts.storage.size(PROBE_KEY)

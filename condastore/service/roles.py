@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from condastore.access import Caller
+from condastore.audit import Action, record
 from condastore.errors import Conflict, InvalidInput, NotFound, Unauthorized
 from condastore.names import shorten
 from condastore.service.parts import Parts
@@ -49,6 +50,7 @@ async def create_role(parts: Parts, caller: Caller, name: str, other: str, role:
     Raises `NotFound`, `InvalidInput`, or `Conflict` if it is open to them.
     """
     _require(caller, "create", name)
+    parts.disk.require()
     async with parts.database.write() as session:
         namespace_id, other_id = await _pair(session, name, other)
         role = _grantable(parts, caller, name, role)
@@ -59,12 +61,14 @@ async def create_role(parts: Parts, caller: Caller, name: str, other: str, role:
                 namespace_id=namespace_id, other_namespace_id=other_id, role=role
             )
         )
+        record(session, caller, Action.SHARE_GRANT, name, details={"to": other, "role": role})
     parts.identities.forget()
 
 
 async def update_role(parts: Parts, caller: Caller, name: str, other: str, role: str) -> None:
     """Changes what the users of another namespace may do. Raises as `create_role`."""
     _require(caller, "update", name)
+    parts.disk.require()
     async with parts.database.write() as session:
         namespace_id, other_id = await _pair(session, name, other)
         role = _grantable(parts, caller, name, role)
@@ -74,6 +78,7 @@ async def update_role(parts: Parts, caller: Caller, name: str, other: str, role:
         if row is None:
             raise NotFound("failed to find role")
         row.role = role
+        record(session, caller, Action.SHARE_GRANT, name, details={"to": other, "role": role})
     parts.identities.forget()
 
 
@@ -84,6 +89,7 @@ async def delete_role(parts: Parts, caller: Caller, name: str, other: str) -> No
         await session.execute(
             delete(NamespaceRoleMappingV2).where(*_key(*await _pair(session, name, other)))
         )
+        record(session, caller, Action.SHARE_WITHDRAW, name, details={"from": other})
     parts.identities.forget()
 
 
@@ -97,6 +103,7 @@ async def delete_roles(parts: Parts, caller: Caller, name: str) -> None:
                 NamespaceRoleMappingV2.namespace_id == namespace_id
             )
         )
+        record(session, caller, Action.SHARE_WITHDRAW, name, details={"from": "everybody"})
     parts.identities.forget()
 
 

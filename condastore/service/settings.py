@@ -1,12 +1,15 @@
 """Settings: the daemon's, a namespace's, an environment's (rest-api §10)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from condastore.access import Caller
+from condastore.audit import Action, record
+from condastore.errors import InvalidInput
 from condastore.indexer import SETTINGS as SETTINGS_OF_INDEX
+from condastore.names import set_text
 from condastore.service.parts import Parts
 from condastore.setting_rows import load_settings, setting_prefix
 from condastore.settings import GLOBAL_KEYS, Level, Settings, validate_update
@@ -61,6 +64,7 @@ async def update_settings(
     level = Level.GLOBAL if namespace is None else Level.NAMESPACE
     checked = validate_update(Level.ENVIRONMENT if environment is not None else level, changes)
     prefix = setting_prefix(namespace, environment)
+    parts.disk.require()
     async with parts.database.write() as session:
         query = select(KeyValueStore).where(KeyValueStore.prefix == prefix)
         rows = {row.key: row for row in await session.scalars(query)}
@@ -69,7 +73,35 @@ async def update_settings(
                 rows[key].value = value
             else:
                 session.add(KeyValueStore(prefix=prefix, key=key, value=value))
+        if checked:
+            # Values may be long, and those of channels are nobody else's business.
+            details = {"keys": sorted(checked)}
+            record(session, caller, Action.SETTING_CHANGE, namespace, environment, details=details)
     if level is Level.GLOBAL and checked.keys() & SETTINGS_OF_INDEX:
+        parts.indexer.look()
+
+
+async def reset_settings(
+    parts: Parts,
+    caller: Caller,
+    namespace: str | None,
+    environment: str | None,
+    keys: Collection[str],
+) -> None:
+    """Lets settings be as the level above has them, the configuration at last.
+
+    Raises `InvalidInput` for a name that is none of a setting.
+    """
+    caller.require("setting::update", _arn(namespace, environment))
+    unknown = set(keys) - parts.defaults.as_dict().keys()
+    if unknown or not keys:
+        raise InvalidInput(f"Invalid setting keys {set_text(unknown)}")
+    stored = KeyValueStore.prefix == setting_prefix(namespace, environment)
+    async with parts.database.write() as session:
+        await session.execute(delete(KeyValueStore).where(stored, KeyValueStore.key.in_(keys)))
+        details = {"keys": sorted(keys)}
+        record(session, caller, Action.SETTING_RESET, namespace, environment, details=details)
+    if namespace is None and SETTINGS_OF_INDEX.intersection(keys):
         parts.indexer.look()
 
 

@@ -131,11 +131,4 @@ async def _map(parts: Parts, caller: Caller, name: str, other: str, given: list[
     caller.require("namespace-role-mapping::create", name)
     if name == other:
         raise InvalidInput("choose another namespace than this one")
-    namespace = await namespaces.get_namespace(parts, caller, other)
-    mappings: dict[str, list[str]] = {}
-    for row in namespace.role_mappings:
-        mappings.setdefault(row.entity, []).append(row.role)
-    mappings.pop(f"{name}/*", None)
-    if given:
-        mappings[f"{name}/*"] = given
-    await namespaces.update_namespace(parts, caller, other, role_mappings=mappings)
+    await namespaces.map_entity(parts, caller, other, f"{name}/*", given)

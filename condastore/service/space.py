@@ -9,7 +9,7 @@ from condastore.service.settings import settings_in_force
 
 async def check_action(parts: Parts, namespace: str, action: str) -> None:
     """Raises `InvalidInput` if the store's file system has less free space than the threshold, or
-    the operator's hook refuses.
+    the operator's hook refuses, and `DiskFull` if there is no room for anything.
     """
     await parts.hooks.action(namespace, action)
     settings = await settings_in_force(parts)
@@ -18,3 +18,4 @@ async def check_action(parts: Parts, namespace: str, action: str) -> None:
             "`CondaStore.storage_threshold` reached. "
             f"Action {action} prevented due to insufficient storage space"
         )
+    parts.disk.require()

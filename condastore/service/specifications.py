@@ -9,8 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore import environment_yaml
 from condastore.access import Caller
+from condastore.audit import Action, record
 from condastore.configuration import CondaStore, server_platform
 from condastore.documents import Limits
+from condastore.duties import Turn
 from condastore.errors import Conflict
 from condastore.lockfiles import conda_lock, forms
 from condastore.names import Name, check_name
@@ -40,13 +42,18 @@ class Submission:
     environment_description: str = ""
     unless_built: bool = False
     """Only if the namespace has no build of the same content."""
+    restores: int | None = None
+    """The deleted build whose packages these are."""
 
 
-async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | None:
+async def submit(
+    parts: Parts, caller: Caller, submission: Submission, turn: Turn | None = None
+) -> int | None:
     """Queues a build of what was posted and returns the build's id; None if there is one already.
 
     Raises `InvalidSpecification`, `InvalidInput` for the name of the namespace, `Unauthorized`,
-    or `Conflict` while the environment is being deleted.
+    `Conflict` while the environment is being deleted, or `TurnOver` if it is another daemon's
+    `turn` to submit this.
     """
     # Half a megabyte of YAML takes longer to parse than the event loop may be held.
     specification = await asyncio.to_thread(_parse, parts.config, submission)
@@ -58,12 +65,21 @@ async def submit(parts: Parts, caller: Caller, submission: Submission) -> int | 
         specification = await hooked(parts, namespace, specification)
         caller.require("environment:create", f"{namespace}/{specification.name}")
     async with parts.database.write() as session:
+        if turn is not None:
+            await turn.check(session)
         if isinstance(specification, CondaSpecification):
             settings = await load_settings(session, parts.defaults, namespace, specification.name)
             specification = apply_settings(specification, settings)
         if submission.unless_built and await _is_built(session, namespace, specification):
             return None
         build = await queue_specification(parts, session, caller, namespace, specification)
+        place = namespace, specification.name
+        if submission.restores is None:
+            record(session, caller, Action.BUILD_QUEUE, *place, build_id=build.id)
+        else:
+            details = {"of": submission.restores}
+            action = Action.BUILD_RESTORE
+            record(session, caller, action, *place, build_id=build.id, details=details)
     parts.pool.wake()
     return build.id
 
@@ -82,7 +98,7 @@ async def queue_specification(
     """
     environment = await _environment(session, caller, namespace, specification)
     row_id = await _row_id(session, specification)
-    return await queue_build(parts, session, environment, row_id, payload)
+    return await queue_build(parts, session, caller, environment, row_id, payload)
 
 
 async def hooked(
@@ -153,6 +169,7 @@ async def _namespace(session: AsyncSession, caller: Caller, name: Name) -> Names
         caller.require("namespace::create", name)
         namespace = Namespace(name=name)
         session.add(namespace)
+        record(session, caller, Action.NAMESPACE_CREATE, name)
     return namespace
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, select
 
 from condastore.access import Bindings, Caller
+from condastore.audit import Action, record
 from condastore.errors import InvalidInput, NotFound, Unauthorized
 from condastore.names import check_name
 from condastore.service.pages import LISTINGS, Listing, Order, Page, PageRequest, each
@@ -88,7 +89,10 @@ async def revoke(parts: Parts, caller: Caller, token_id: int) -> None:
         row = await session.get(Token, row_id(token_id))
         if row is None or not (_is_administrator(caller) or row.owner == _user(caller)):
             raise NotFound("token does not exist")
-        row.revoked_on = row.revoked_on or utcnow()
+        if row.revoked_on is None:
+            row.revoked_on = utcnow()
+            details = {"token_id": row.id, "of": row.owner or row.maker}
+            record(session, caller, Action.TOKEN_REVOKE, row.primary_namespace, details=details)
     parts.identities.forget()
 
 

@@ -35,7 +35,10 @@ class Storage(LoggingConfigurable):
         return 0
 
     async def open(self) -> None:
-        """Prepares for use, and removes what a crash left half written."""
+        """Prepares for use, and removes what a crash left half written.
+
+        Raises `ConfigurationError`.
+        """
 
     async def run(self) -> None:
         """Does what is to be done beside the requests, until it is cancelled."""

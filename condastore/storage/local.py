@@ -1,17 +1,20 @@
 """Artifacts as files."""
 
 import asyncio
+import fcntl
 import os
+import shutil
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from traitlets import Unicode
 
+from condastore.errors import ConfigurationError
 from condastore.files import (
     copy_file,
     make_directory,
@@ -36,9 +39,22 @@ class LocalStorage(Storage):
     ).tag(config=True)
 
     _readers = 0
+    _own: "_OwnDirectory | None" = None
 
     async def open(self) -> None:
-        await asyncio.to_thread(_make_empty, self._unfinished)
+        try:
+            self._own = await asyncio.to_thread(_OwnDirectory, self._all_unfinished)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error.filename or self.storage_path} can't be used: {error.strerror}; set "
+                "c.LocalStorage.storage_path to a directory that this user may write to, on a file "
+                "system that has locks"
+            ) from error
+
+    async def close(self) -> None:
+        if self._own is not None:
+            await asyncio.to_thread(self._own.remove)
+            self._own = None
 
     async def put_file(self, key: str, path: Path) -> None:
         await asyncio.to_thread(copy_file, path, self._path(key), made_in=self._unfinished)
@@ -91,17 +107,67 @@ class LocalStorage(Storage):
         return max(MOST_BYTES // self._readers, LEAST_BYTES)
 
     @property
-    def _unfinished(self) -> Path:
+    def _all_unfinished(self) -> Path:
         return Path(self.storage_path, ".unfinished")
+
+    @property
+    def _unfinished(self) -> Path:
+        return self._all_unfinished if self._own is None else self._own.path
 
     def _path(self, key: str) -> Path:
         return Path(self.storage_path, *key_parts(key))
 
 
-def _make_empty(directory: Path) -> None:
-    make_directory(directory)
-    for path in directory.iterdir():
-        path.unlink()
+class _OwnDirectory:
+    """Where one process makes its files, which others leave alone for as long as it lives.
+
+    Several daemons may share a storage. Whose lock is free has died.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        make_directory(parent)
+        with _locked(parent / "lock"):
+            for path in parent.iterdir():
+                if path.is_dir():
+                    _remove_if_left(path)
+                elif path.name != "lock":
+                    path.unlink(missing_ok=True)
+            self.path = parent / uuid.uuid4().hex
+            self.path.mkdir()
+            self._lock = _lock(self.path / "lock")
+
+    def remove(self) -> None:
+        """Removes it, whatever is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _remove_if_left(directory: Path) -> None:
+    with suppress(BlockingIOError, FileNotFoundError), _locked(directory / "lock", wait=False):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    fd = _lock(path, wait=wait)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(path: Path, *, wait: bool = True) -> int:
+    """Returns a descriptor that has a file locked until it is closed, by death if need be.
+
+    Raises `BlockingIOError` if it is locked already and shall not be waited for.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _stat(path: Path) -> Stored | None:

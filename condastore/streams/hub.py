@@ -85,6 +85,22 @@ class LogHub:
         if stored:
             path.unlink(missing_ok=True)
 
+    async def release(self, build_id: int) -> None:
+        """Gives up the log of a build that has not ended here, and may go on elsewhere.
+
+        Its file stays, for this daemon to go on with if it is the one to do so.
+        """
+        log = self._live.get(build_id)
+        if log is None:
+            return
+        await log.release()
+        if log.released and self._live.get(build_id) is log:
+            del self._live[build_id]
+
+    def has_ended(self, key: str) -> bool:
+        """Whether a log was ended here, not long ago."""
+        return key in self._ended
+
     def forget(self, key: str) -> None:
         """Removes the file of a log that is in the storage already."""
         self._path(key).unlink(missing_ok=True)

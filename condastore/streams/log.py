@@ -32,6 +32,11 @@ class Text:
     offset: int
     data: bytes
 
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.offset + len(self.data)
+
 
 @dataclass(frozen=True)
 class Happened:
@@ -70,6 +75,8 @@ class BuildLog:
         self._progress_count = 0
         self._status: str | None = None
         self._detached = False
+        self.released = False
+        """Whether another daemon may write this build's log now."""
         self._change = asyncio.Event()
 
     def append(self, text: str, *, always: bool = False) -> None:
@@ -77,6 +84,8 @@ class BuildLog:
 
         With `always` it is added nevertheless: what became of the build must be there to read.
         """
+        if self.released:
+            return
         if self._ending is not None:
             logger.error("%s has ended and can't take %r", self.path, text)
             return
@@ -126,6 +135,19 @@ class BuildLog:
         if self._ending is None:
             self._ending = asyncio.create_task(self._end(status), name=f"end of {self.path.name}")
         await asyncio.shield(self._ending)
+
+    async def release(self) -> None:
+        """Ends the readers without an end of the log: the build may be another daemon's now.
+
+        What has ended stays so.
+        """
+        if self._ending is not None:
+            return
+        self.released = True
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+        os.close(self._fd)
+        self.detach()
 
     def detach(self) -> None:
         """Ends the readers without an end of the log: the daemon stops, the build does not."""

@@ -10,6 +10,8 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -30,18 +32,24 @@ RETRY_S = (1.0, 15.0)
 Fields = dict[bytes, bytes]
 
 
+def client(url: str) -> Redis:
+    """Returns a client that never waits for long. Raises `ConfigurationError`."""
+    try:
+        return Redis.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=ANSWER_S)
+    except ValueError as error:
+        raise ConfigurationError(f"CondaStore.redis_url can't be used: {error}") from None
+
+
 class RedisLogs:
     """The logs that this daemon writes, for others; and those of others."""
 
     def __init__(self, url: str, stream_bytes: int) -> None:
         """Raises `ConfigurationError` if the URL is none; nothing is connected yet."""
-        try:
-            self._redis: Redis = Redis.from_url(
-                url, socket_connect_timeout=CONNECT_S, socket_timeout=ANSWER_S
-            )
-        except ValueError as error:
-            raise ConfigurationError(f"CondaStore.redis_url can't be used: {error}") from None
+        self._redis = client(url)
         self._stream_bytes = stream_bytes
+        self.writer = uuid.uuid4().hex.encode()
+        """Under which this daemon writes: another one's log of a build is another text."""
+        self._feeds: dict[str, _Feed] = {}
         self._new: asyncio.Queue[tuple[str, BuildLog]] = asyncio.Queue()
 
     async def problem(self) -> str | None:
@@ -58,6 +66,9 @@ class RedisLogs:
 
     async def run(self) -> None:
         """Publishes logs until it is cancelled."""
+        problem = await self.problem()
+        if problem is not None:
+            logger.warning("CondaStore.redis_url: %s", problem)
         async with asyncio.TaskGroup() as group:
             while True:
                 key, log = await self._new.get()
@@ -81,37 +92,56 @@ class RedisLogs:
             if len(found) < ENTRIES or cursor.has_gap:
                 return
 
-    async def follow(self, key: str, offset: int) -> AsyncGenerator[Position | None, None]:
+    async def follow(
+        self, key: str, offset: int, writer: bytes = b""
+    ) -> AsyncGenerator[Position | None, None]:
         """Yields what a stream has from a byte offset on and what comes, to the log's end.
 
         None is yielded now and then while nothing comes. A log that is begun anew by the daemon
-        that took its build over comes from its start. It ends early where the stream has a gap, or
-        Redis can't be used.
+        that took its build over comes from its start; the offset is one of `writer`'s log, if that
+        is known. It ends early where the stream has a gap, or Redis can't be used.
         """
-        cursor = _Cursor(offset)
-        while True:
-            wanted: Any = {_name(key): cursor.last}
-            try:
-                found: Any = await self._redis.xread(wanted, count=ENTRIES, block=BLOCK_MS)
-            except (RedisError, OSError):
-                return
-            for _, entries in found:
-                for position in cursor.positions(entries):
+        cursor, seen = _Cursor(offset, writer), 0
+        async with self._feed(key) as feed:
+            while not cursor.has_gap:
+                change, is_over = feed.change, feed.is_over
+                found, seen = feed.since(seen)
+                for position in cursor.positions(found):
                     yield position
                     if isinstance(position, Ended):
                         return
-            if cursor.has_gap:
-                return
-            if not found:
-                yield None
+                if found:
+                    continue
+                if is_over:
+                    return
+                try:
+                    async with asyncio.timeout(BLOCK_MS / 1000):
+                        await change.wait()
+                except TimeoutError:
+                    yield None
+
+    @asynccontextmanager
+    async def _feed(self, key: str) -> AsyncIterator["_Feed"]:
+        """The feed of a stream, which all who follow it here share."""
+        feed = self._feeds.get(key)
+        if feed is None or feed.is_over:
+            feed = self._feeds[key] = _Feed(self._redis, _name(key), self._stream_bytes)
+        feed.readers += 1
+        try:
+            yield feed
+        finally:
+            feed.readers -= 1
+            if not feed.readers:
+                feed.close()
+                if self._feeds.get(key) is feed:
+                    del self._feeds[key]
 
     async def _publish(self, key: str, log: BuildLog) -> None:
         """Publishes a log as a whole, and again as a whole after a failure."""
-        writer = uuid.uuid4().hex.encode()
         delay = RETRY_S[0]
         while True:
             try:
-                await self._forward(_name(key), writer, log)
+                await self._forward(_name(key), log)
             except FileNotFoundError:
                 # It has ended meanwhile, and is stored.
                 return
@@ -122,15 +152,15 @@ class RedisLogs:
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_S[1])
 
-    async def _forward(self, name: str, writer: bytes, log: BuildLog) -> None:
+    async def _forward(self, name: str, log: BuildLog) -> None:
         kept: deque[tuple[bytes, int]] = deque()
         size = 0
         positions = log.follow(0)
         await self._redis.delete(name)
         async for position in positions:
-            fields = {b"w": writer, **_fields(position)}
+            fields = {b"w": self.writer, **_fields(position)}
             entry: Any = await self._redis.xadd(name, cast(Any, fields))
-            kept.append((entry, sum(map(len, fields.values()))))
+            kept.append((entry, _size(fields)))
             size += kept[-1][1]
             if size > self._stream_bytes:
                 while size > self._stream_bytes * 3 // 4 and len(kept) > 1:
@@ -139,14 +169,72 @@ class RedisLogs:
             await self._redis.expire(name, KEPT_S)
 
 
+class _Feed:
+    """What a stream has and gets, read once however many follow it.
+
+    It keeps as much as the stream may hold; who is further behind has a gap.
+    """
+
+    def __init__(self, redis: Redis, name: str, most_bytes: int) -> None:
+        self.readers = 0
+        self.is_over = False
+        """Whether Redis could not be used; then nothing comes any more."""
+        self.change = asyncio.Event()
+        self._redis = redis
+        self._name = name
+        self._most_bytes = most_bytes
+        self._entries: deque[tuple[bytes, Fields]] = deque()
+        self._dropped = 0
+        self._size = 0
+        self._reading = asyncio.create_task(self._read(), name=f"redis feed {name}")
+
+    def since(self, seen: int) -> tuple[list[tuple[bytes, Fields]], int]:
+        """Returns what has come after so many entries, and how many these are then."""
+        count = self._dropped + len(self._entries)
+        if seen >= count:
+            return [], seen
+        return list(islice(self._entries, max(seen - self._dropped, 0), None)), count
+
+    def close(self) -> None:
+        """Reads no more."""
+        self._reading.cancel()
+
+    async def _read(self) -> None:
+        last = b"0"
+        try:
+            while True:
+                wanted: Any = {self._name: last}
+                found: Any = await self._redis.xread(wanted, count=ENTRIES, block=BLOCK_MS)
+                for _, entries in found:
+                    self._add(entries)
+                    last = entries[-1][0]
+        except (RedisError, OSError) as error:
+            logger.debug("%s can't be followed: %s", self._name, type(error).__name__)
+        finally:
+            self.is_over = True
+            self._notify()
+
+    def _add(self, entries: list[tuple[bytes, Fields]]) -> None:
+        self._entries.extend(entries)
+        self._size += sum(_size(fields) for _, fields in entries)
+        while self._size > self._most_bytes and len(self._entries) > 1:
+            self._size -= _size(self._entries.popleft()[1])
+            self._dropped += 1
+        self._notify()
+
+    def _notify(self) -> None:
+        self.change.set()
+        self.change = asyncio.Event()
+
+
 class _Cursor:
     """How far a reader is in a stream."""
 
-    def __init__(self, offset: int) -> None:
+    def __init__(self, offset: int, writer: bytes = b"") -> None:
         self.last = b"0"
         self.has_gap = False
         self._offset = offset
-        self._writer = b""
+        self._writer = writer
 
     def positions(self, entries: list[tuple[bytes, Fields]]) -> Iterator[Position]:
         """Yields what is new in entries, up to a gap."""
@@ -165,11 +253,16 @@ class _Cursor:
             skipped = self._offset - position.offset
             if skipped < len(position.data):
                 yield Text(self._offset, position.data[skipped:])
-                self._offset = position.offset + len(position.data)
+                self._offset = position.end
 
 
 def _name(key: str) -> str:
     return f"condastore:{key}"
+
+
+def _size(fields: Fields) -> int:
+    """Returns the bytes that an entry counts for."""
+    return sum(map(len, fields.values()))
 
 
 def _fields(position: Position) -> Fields:

@@ -69,18 +69,18 @@ class Daemon:
                     "serve",
                     f"--data={self.data}",
                     *self.arguments,
-                    *self._defaults(),
+                    *self.defaults(),
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.env, **env},
+                env=self.environment(**env),
             )
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             # In this order: what a daemon says last is said when it has ended.
             has_ended = self.process.poll() is not None
             printed = self.output.read_bytes()[began:].decode()
-            url = re.search(r"serves (http://\S+)/api/v1/", printed)
+            url = re.search(r"serves (https?://\S+)/api/v1/", printed)
             token = re.search(r"change anything: (\S+)\n", printed)
             if url and token:
                 self.url, self.token = url[1], token[1]
@@ -91,7 +91,11 @@ class Daemon:
             time.sleep(0.01)
         raise DaemonDied(f"not ready after {PATIENCE_S} s:\n{printed}")
 
-    def _defaults(self) -> list[str]:
+    def environment(self, **env: str) -> dict[str, str]:
+        """Returns the environment that the daemon is started with."""
+        return {**os.environ, **self.env, **env}
+
+    def defaults(self) -> list[str]:
         """Returns the options that the test did not give."""
         given = {argument.partition("=")[0] for argument in self.arguments}
         return [f"{name}={value}" for name, value in DEFAULTS if name not in given]
@@ -221,12 +225,17 @@ class Daemon:
         found = directory.iterdir() if directory.is_dir() else []
         return sorted(path for path in found if path.name != "envs")
 
+    @property
+    def database_url(self) -> str:
+        """Where its database is."""
+        option = "--CondaStore.database_url="
+        given = [url.removeprefix(option) for url in self.arguments if url.startswith(option)]
+        return given[0] if given else f"sqlite:///{self.data / 'condastore.sqlite'}"
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Returns what the database says, past the daemon."""
-        option = "--CondaStore.database_url="
-        for argument in self.arguments:
-            if argument.startswith(option):
-                return asyncio.run(_queried(argument.removeprefix(option), sql))
+        if not self.database_url.startswith("sqlite:"):
+            return asyncio.run(_queried(self.database_url, sql))
         with closing(sqlite3.connect(self.data / "condastore.sqlite", timeout=30)) as connection:
             return connection.execute(sql).fetchall()
 

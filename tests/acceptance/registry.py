@@ -98,7 +98,7 @@ class Content:
 
     def _do(self, work: Callable[[Database, LocalStorage], Awaitable[T]]) -> T:
         async def run() -> T:
-            database = Database(f"sqlite:///{self._daemon.data / 'condastore.sqlite'}")
+            database = Database(self._daemon.database_url)
             storage = LocalStorage(storage_path=str(self._daemon.data / "storage"))
             await database.open()
             try:

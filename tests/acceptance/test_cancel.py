@@ -185,5 +185,5 @@ def test_deleting_an_environment_cancels_what_builds_for_it(
         eventually(lambda: daemon.request("GET", path).status_code == 404)
         assert daemon.request("GET", "/environment/default/halted/").status_code == 404
         assert daemon.prefixes() == []
-        assert daemon.processes() == []
+        eventually(lambda: not daemon.processes(), what=daemon.processes)
         assert_becomes_clean(daemon)

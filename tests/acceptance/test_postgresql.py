@@ -8,6 +8,8 @@ import pytest
 from devtools.localchannel.server import ChannelServer, Fault
 from devtools.servers import PostgreSQLServer
 from tests.acceptance.harness import assert_becomes_clean, eventually, running
+from tests.acceptance.images import assert_every_blob_is_stored, image
+from tests.acceptance.registry import Puller
 from tests.databases import postgresql_server
 
 
@@ -30,7 +32,7 @@ def test_a_restart_of_postgresql_ends_no_build(
         daemon.wait_for_event(build_id, "fetch")
         database.kill()
         waiting = daemon.request("GET", f"/build/{build_id}/")
-        assert waiting.status_code == 503
+        assert waiting.status_code == 503 and int(waiting.headers["retry-after"]) > 0
         assert waiting.json()["message"] == "the database can't be used now; try again later"
         health = daemon.request("GET", "/health/")
         assert health.status_code == 503 and "database" in health.json()["message"]
@@ -73,3 +75,39 @@ def test_conda_stores_calls_work_on_postgresql(
         assert daemon.data_of("/usage/") is not None
         assert daemon.client.get(f"{daemon.url}/metrics").status_code == 200
         assert daemon.client.get(f"{daemon.url}/celery").status_code == 200
+
+
+def test_every_form_of_a_build_is_made_and_pulled_on_postgresql(
+    database: PostgreSQLServer, tmp_path: Path, tiny: str
+) -> None:
+    options = [
+        f"--CondaStore.database_url={database.url()}",
+        f"--CondaStore.conda_default_channels={tiny}",
+    ]
+    with running(tmp_path / "data", *options) as daemon:
+        first, second = (
+            daemon.submit({**specification(tiny, "harmless"), "name": name}) for name in "ab"
+        )
+        daemon.completed(first)
+        daemon.completed(second)
+        digest = image(daemon, first)
+        assert image(daemon, second) == digest
+        for artifact in ("CONDA_PACK", "CONSTRUCTOR_INSTALLER"):
+            path = f"/build/{first}/artifacts/{artifact}/"
+            assert daemon.request("POST", path).status_code == 200
+            daemon.made(first, artifact)
+            assert daemon.request("GET", path, follow_redirects=True).content
+        with Puller(daemon, daemon.token) as puller:
+            for name in ("default/a", "default/b"):
+                manifest = puller.manifest(name, "latest")
+                assert manifest.headers["docker-content-digest"] == digest
+                for layer in manifest.json()["layers"]:
+                    assert len(puller.blob(name, layer["digest"]).content) == layer["size"]
+                # Those of two environments have no log, which is one's.
+                assert len(puller.get(f"{name}/referrers/{digest}").json()["manifests"]) == 2
+                assert "latest" in puller.get(f"{name}/tags/list").json()["tags"]
+            # On demand as well: what the name asks for is built.
+            named = "conda-store-dynamic/harmless"
+            assert puller.manifest(named, "latest").status_code in (200, 307)
+        assert_every_blob_is_stored(daemon)
+        eventually(lambda: daemon.query("SELECT count(*) FROM build") == [(3,)])

@@ -1,6 +1,7 @@
 """Real clients of the registry (oci-registry §8, cases 23 to 25); of 13, redirects."""
 
 import http.server
+import json
 import os
 import re
 import shutil
@@ -8,9 +9,11 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from condastore.layers import FURTHER_LAYERS, MOST_LAYERS
 from tests.acceptance.harness import Daemon, running
 from tests.acceptance.redirecting import VARIABLE
 from tests.acceptance.registry import Content, Puller
@@ -169,14 +172,39 @@ def test_24_what_is_shared_is_pulled_once(scene: Scene, tmp_path: Path) -> None:
 @needs_skopeo
 @needs_umoci
 @needs_root
-def test_25_a_hundred_layers(scene: Scene, tmp_path: Path) -> None:
-    files = [{f"file{number}": str(number).encode()} for number in range(99)]
+def test_25_as_many_layers_as_there_may_be_and_a_dockerfiles_above(
+    scene: Scene, tmp_path: Path
+) -> None:
+    count = MOST_LAYERS - FURTHER_LAYERS - 1
+    files = [{f"file{number}": str(number).encode()} for number in range(count)]
     scene.content.build("default", "layered", image(shell(), *files))
     copied = scene.copy("default/layered", tmp_path / "layout")
     assert copied.returncode == 0, copied.stderr
-    unpack = [UMOCI or "", "unpack", f"--image={tmp_path}/layout:layered", str(tmp_path / "bundle")]
+    reference = f"--image={tmp_path}/layout:layered"
+    added = [f"file{number}" for number in range(count - 1, count - 1 + FURTHER_LAYERS)]
+    for name in added:
+        # The first is in the image already, and is hidden by what is above it.
+        (tmp_path / name).write_text(f"of a Dockerfile, {name}")
+        insert = [UMOCI or "", "insert", reference, str(tmp_path / name), f"/{name}"]
+        subprocess.run(insert, check=True, capture_output=True)
+    assert layer_count(tmp_path / "layout") == MOST_LAYERS
+    unpack = [UMOCI or "", "unpack", reference, str(tmp_path / "bundle")]
     subprocess.run(unpack, check=True, capture_output=True)
     root = tmp_path / "bundle/rootfs"
-    assert [(root / f"file{number}").read_text() for number in range(99)] == [
-        str(number) for number in range(99)
-    ]
+    for number in range(count - 1):
+        assert (root / f"file{number}").read_text() == str(number)
+    for name in added:
+        assert (root / name).read_text() == f"of a Dockerfile, {name}"
+
+
+def layer_count(layout: Path) -> int:
+    """How many layers the one image of a layout has, by its manifest and by its configuration."""
+
+    def blob(digest: str) -> Any:
+        return json.loads((layout / "blobs" / digest.replace(":", "/")).read_bytes())
+
+    [found] = json.loads((layout / "index.json").read_bytes())["manifests"]
+    manifest = blob(found["digest"])
+    layers = len(manifest["layers"])
+    assert len(blob(manifest["config"]["digest"])["rootfs"]["diff_ids"]) == layers
+    return layers

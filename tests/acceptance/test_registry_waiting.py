@@ -20,6 +20,7 @@ from condastore.tables import TaskState
 from devtools.localchannel.server import ChannelServer, Fault, serve
 from tests.acceptance.harness import Daemon, eventually, get, running
 from tests.acceptance.registry import Content, Puller, assert_refused
+from tests.channels import write_channel
 from tests.images import image
 from tests.patience import PATIENCE_S, is_quick
 
@@ -372,3 +373,34 @@ def test_the_registry_can_be_turned_off(tmp_path: Path) -> None:
     with running(tmp_path / "data", *options) as daemon:
         for path in ("/v2/", "/registry/token", "/v2/default/env/tags/list"):
             assert get(daemon.url + path).status_code == 404
+
+
+def test_a_package_that_no_channel_has_is_refused_at_once(tmp_path: Path) -> None:
+    write_channel(tmp_path / "channel", harmless=["1.0"])
+    channel = (tmp_path / "channel").as_uri()
+    config = tmp_path / "config.py"
+    config.write_text(f"c.CondaStore.conda_indexed_channels = [{channel!r}]\n")
+    options = [
+        f"--config={config}",
+        f"--CondaStore.conda_default_channels={channel}",
+        "--CondaStoreWorker.index_interval=900",
+    ]
+    with running(tmp_path / "data", *options) as daemon, Puller(daemon, daemon.token) as puller:
+        updated = "SELECT count(*) FROM conda_channel WHERE last_update IS NOT NULL"
+        eventually(lambda: daemon.query(updated) == [(1,)])
+        for method in METHODS:
+            answer = puller.request(method, f"{dynamic('harmlses.ge.0.1')}/manifests/latest")
+            message = assert_refused(answer, 404, "NAME_UNKNOWN")
+            assert method == "HEAD" or "harmlses; did you mean harmless?" in message
+        answer = puller.manifest(dynamic("harmless", "nothing-like-it"), "before-2026-01-31")
+        message = assert_refused(answer, 404, "NAME_UNKNOWN")
+        assert message.startswith("there is no package nothing-like-it (channels: file:")
+        assert daemon.query("SELECT count(*) FROM build") == [(0,)]
+        # A channel that is not indexed may have it: the solver says.
+        other = daemon.request(
+            "PUT", "/setting/", json={"conda_default_channels": [channel, f"{channel}/other"]}
+        )
+        assert other.status_code == 200, other.text
+        puller.client.follow_redirects = False
+        puller.manifest(dynamic("nothing-like-it"), "latest")
+        assert daemon.query("SELECT count(*) FROM build") == [(1,)]

@@ -1,7 +1,9 @@
 """Several daemons on one PostgreSQL, Redis, store and S3: they share the queue, and one may die."""
 
+import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,6 +28,7 @@ def daemons(tmp_path: Path) -> Iterator[list[Daemon]]:
         stack.enter_context(serving(bucket))
         redis = RedisServer(tmp_path / "redis")
         stack.enter_context(serving(redis))
+        (tmp_path / "watched").mkdir()
         path = tmp_path / "config.py"
         path.write_text(configuration(tmp_path, redis, bucket))
         found = []
@@ -60,6 +63,7 @@ def configuration(directory: Path, redis: RedisServer, bucket: S3Server) -> str:
         f"c.CondaStore.redis_url = {redis.url!r}",
         "c.CondaStoreWorker.concurrency = 1",
         "c.CondaStoreWorker.warm_solvers = 0",
+        f"c.CondaStoreWorker.watch_paths = [{str(directory / 'watched')!r}]",
     ]
     lines += [f"c.S3Storage.{name} = {value!r}" for name, value in bucket.settings().items()]
     return "\n".join(lines)
@@ -70,10 +74,27 @@ def children(daemon: Daemon) -> list[str]:
     return Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
 
 
+def ending(daemon: Daemon, build_id: int) -> str:
+    """Reads a log to its end; returns the status that it ends with."""
+    with daemon.socket(build_id) as socket:
+        frames = [json.loads(frame) for frame in socket]
+    status: str = frames[-1]["status"]
+    return status
+
+
+def builds_of(daemon: Daemon, name: str) -> int:
+    """Returns how many builds an environment has."""
+    named = f"JOIN environment e ON e.id = b.environment_id WHERE e.name = '{name}'"
+    count: int = daemon.query(f"SELECT count(*) FROM build b {named}")[0][0]
+    return count
+
+
 def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
-    daemons: list[Daemon], server: ChannelServer, tiny: str
+    daemons: list[Daemon], server: ChannelServer, tiny: str, tmp_path: Path
 ) -> None:
     one, two = daemons
+    watched = {"channels": [tiny], "dependencies": ["harmless"]}
+    (tmp_path / "watched" / "a.yml").write_text(json.dumps({"name": "a", **watched}))
     harmless = {"channels": [tiny], "dependencies": ["harmless"]}
     builds = [one.submit({"name": f"env{number}", **harmless}) for number in range(4)]
     for build_id in builds:
@@ -83,6 +104,9 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
         for build_id in builds:
             assert "harmless" in daemon.request("GET", f"/build/{build_id}/yaml/").text
             assert "is default/env" in daemon.log(build_id)
+
+    # One of them watches files.
+    eventually(lambda: builds_of(one, "a"))
 
     # Each runs one build at a time, so both work.
     server.faults["*.conda"] = Fault(drip=2_000)
@@ -103,6 +127,31 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
         assert one.ended(build_id)["status"] == "CANCELED"
     assert time.monotonic() - began < soon(5, 9)
 
+    # The lease of one is lost; who reads the log there reads on where the build goes on.
+    build_id = one.submit({**slow, "name": "stolen"})
+    eventually(lambda: one.build(build_id)["status"] == "BUILDING", timeout_s=60)
+    with ThreadPoolExecutor(2) as readers:
+        reading = [readers.submit(ending, daemon, build_id) for daemon in daemons]
+        for daemon in daemons:
+            daemon.wait_for_event(build_id, "fetch")
+        two.query(
+            "UPDATE task SET state = 'QUEUED', lease_owner = NULL, lease_until = NULL "
+            f"WHERE kind = 'build' AND build_id = {build_id}"
+        )
+        two.query("NOTIFY condastore_queued")
+        eventually(
+            lambda: (
+                two.query(
+                    f"SELECT attempts FROM task WHERE kind = 'build' AND build_id = {build_id}"
+                )
+                == [(2,)]
+            ),
+            timeout_s=60,
+        )
+        server.faults.clear()
+        assert [found.result(timeout=120) for found in reading] == ["COMPLETED"] * 2
+    server.faults["*.conda"] = Fault(drip=2_000)
+
     # And one daemon dies with its build, which the other one finishes.
     build_id = one.submit({**slow, "name": "orphan"})
     one.wait_for_event(build_id, "fetch")
@@ -111,6 +160,7 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
     [dead] = [daemon for daemon in daemons if children(daemon)]
     [alive] = [daemon for daemon in daemons if daemon is not dead]
     dead.kill()
+    (tmp_path / "watched" / "b.yml").write_text(json.dumps({"name": "b", **watched}))
     server.faults.clear()
     # So that nobody has to wait for all of its lease.
     elapsed = "UPDATE task SET lease_until = lease_until - 25 WHERE state = 'RUNNING'"
@@ -119,10 +169,12 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
     assert build["status"] == "COMPLETED", alive.log(build_id)
     assert alive.query(f"SELECT attempts FROM task WHERE build_id = {build_id}") == [(2,)]
 
+    eventually(lambda: builds_of(alive, "b"), timeout_s=90)
     dead.start()
+    assert [builds_of(alive, name) for name in "ab"] == [1, 1]
     assert "is default/orphan" in dead.log(build_id)
     assert [daemon.stop() for daemon in daemons] == [0, 0]
     # What its child had put aside goes when a daemon is alone on the store.
     alive.start()
-    eventually(lambda: alive.litter() == [], what=alive.litter)
+    eventually(lambda: alive.litter() == [], timeout_s=60, what=alive.litter)
     assert alive.stop() == 0

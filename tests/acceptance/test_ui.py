@@ -1,6 +1,7 @@
 """The web interface in a real browser: whole journeys, with and without JavaScript."""
 
 import html
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -241,7 +242,11 @@ def test_the_search_is_instant_and_in_the_address(visit: Visit, web: tuple[int, 
     page.get_by_role("link", name="Failed").click()
     expect(page).to_have_url(re.compile("search=we.*status=failed"))
     expect(page.get_by_role("link", name="default / web")).to_be_visible()
-    page.locator("body").press("?")
+    visitor.go("/ui/namespace/")
+    page.keyboard.press("/")
+    expect(page.get_by_placeholder("Search")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("New environment")
     page.get_by_role("button", name="Close").click()
 
@@ -396,8 +401,165 @@ def test_settings_and_status(daemon: Daemon, visit: Visit) -> None:
     visitor.expected.add("status of 400")
     page.get_by_role("button", name="Save conda_default_packages").click()
     expect(page.get_by_role("alert").filter(has_text="validation error")).to_be_visible()
+    visitor.go("/ui/setting/lab/")
+    page.get_by_role("button", name="Reset conda_default_packages").click()
+    expect(page.locator("#conda_default_packages")).to_contain_text("from the configuration")
+    assert daemon.data_of("/setting/lab/")["conda_default_packages"] == []
     visitor.go("/ui/status/")
     expect(page.locator("main")).to_contain_text(re.compile("Database works"))
+
+
+def test_who_changed_what(daemon: Daemon, visit: Visit, tiny: str) -> None:
+    """By the pages and by the API, with the number of the request; also what a token does."""
+    visitor = visit()
+    page = visitor.sign_in("root", "secret", "/ui/user/")
+    page.get_by_role("button", name="Make a token").click()
+    token = page.locator(".copyable code").text_content() or ""
+    headers = {"Authorization": f"Bearer {token}"}
+    specification = {"name": "audited", "channels": [tiny], "dependencies": ["harmless"]}
+    body = {"specification": json.dumps(specification), "namespace": "root"}
+    answer = daemon.request("POST", "/specification/", json=body, headers=headers)
+    build_id = answer.json()["data"]["build_id"]
+    daemon.completed(build_id)
+    visitor.go("/ui/environment/root/audited/")
+    page.get_by_role("button", name="Rebuild").click()
+    expect(page.get_by_text(re.compile("is queued, of the same specification"))).to_be_visible()
+    expect(page.locator("main")).to_contain_text(re.compile("Queued .* by root"))
+    daemon.completed(build_id + 1)
+    visitor.go("/ui/environment/root/audited/?tab=builds")
+    expect(page.get_by_role("row").nth(2)).to_contain_text(re.compile(r"root \(token \d+\)"))
+
+    [entry] = daemon.data_of(f"/audit/?build_id={build_id}")
+    assert (entry["actor"], entry["action"], entry["via"]) == ("root", "build.queue", "api")
+    assert entry["token_id"] is not None
+    assert entry["request_id"] == answer.headers["X-Request-Id"]
+    rows = daemon.data_of("/audit/?namespace=root&environment=audited&order=asc")
+    assert [(row["action"], row["via"]) for row in rows] == [
+        ("build.queue", "api"),
+        ("build.rebuild", "ui"),
+    ]
+    assert token not in daemon.request("GET", "/audit/").text
+    for path in ("/audit/", "/setting/?key=conda_channel_alias"):
+        method = "GET" if path == "/audit/" else "DELETE"
+        anonymous = httpx.request(method, f"{daemon.url}/api/v1{path}")
+        assert anonymous.status_code == 403
+    assert daemon.request("DELETE", "/setting/?key=nothing").status_code == 400
+
+    visitor.go("/ui/people/")
+    page.get_by_role("row", name=re.compile("^root")).get_by_role("link").click()
+    expect(page).to_have_url(re.compile("/audit/\\?actor=root"))
+    page.get_by_label("Environment", exact=True).fill("audited")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page).to_have_url(re.compile("environment=audited"))
+    expect(page.get_by_role("row")).to_have_count(3)
+    expect(page.get_by_role("row").nth(1)).to_contain_text(f"rebuilt, as build {build_id + 1}")
+    visitor.expected.add("status of 400")
+    visitor.go("/ui/audit/?since=yesterday")
+    expect(page.get_by_role("alert").filter(has_text="write days as")).to_be_visible()
+
+
+def test_what_is_typed_stays_where_it_can_not_be_sent(visit: Visit) -> None:
+    """In any form: without the daemon, and without a session; then it is sent after all."""
+    visitor = visit()
+    visitor.expected.add("Failed to load resource")
+    page = visitor.sign_in("erin", "secret", "/ui/setting/erin/")
+    field = page.get_by_label("conda_included_packages, one entry a line")
+    field.fill("six")
+    save = page.get_by_role("button", name="Save conda_included_packages")
+    visitor.context.set_offline(True)
+    save.click()
+    alert = page.get_by_role("alert").filter(has_text="The daemon does not answer")
+    expect(alert).to_be_visible()
+    visitor.context.set_offline(False)
+    cookies = visitor.context.cookies()
+    visitor.context.clear_cookies()
+    save.click()
+    alert = page.get_by_role("alert").filter(has_text="not signed in any more")
+    expect(alert).to_be_visible()
+    expect(field).to_have_value("six")
+    visitor.context.add_cookies(cookies)  # type: ignore[arg-type]
+    save.click()
+    expect(page.get_by_text("conda_included_packages is changed.")).to_be_visible()
+    expect(field).to_have_value("six")
+
+
+def test_what_forms_do_to_builds(
+    daemon: Daemon, visit: Visit, tiny: str, server: ChannelServer
+) -> None:
+    """Describe, make and remove a form of a build, cancel, make active: by buttons."""
+    visitor = visit()
+    page = visitor.sign_in("root", "secret")
+    specification = {"name": "handled", "channels": [tiny], "dependencies": ["harmless"]}
+    first = daemon.submit(specification, namespace="root")
+    daemon.completed(first)
+    daemon.completed(daemon.submit(specification, namespace="root"))
+    visitor.go("/ui/environment/root/handled/")
+    page.get_by_text("Description, people, settings, delete").click()
+    page.get_by_label("Description", exact=True).fill("Handled with <care>")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".about")).to_have_text("Handled with <care>")
+
+    visitor.go(f"/ui/build/{first}/?tab=artifacts")
+    row = page.get_by_role("listitem").filter(has_text="Archive")
+    row.get_by_role("button", name="Make").click()
+    expect(row.get_by_role("link", name="Archive")).to_be_visible()
+    row.get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("Archive: it is gone")).to_be_visible()
+    expect(row).to_contain_text("not made")
+
+    page.get_by_role("button", name="Make active").click()
+    expect(page.locator(".facts .pill")).to_have_text("active")
+    assert daemon.data_of("/environment/root/handled/")["current_build_id"] == first
+
+    server.faults["*.conda"] = Fault(delay=60)
+    slow = {**specification, "channels": [server.url], "dependencies": ["six"]}
+    third = daemon.submit(slow, namespace="root")
+    visitor.go(f"/ui/build/{third}/")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#build-status")).to_contain_text("CANCELED")
+    assert daemon.ended(third)["status"] == "CANCELED"
+    actions = [row["action"] for row in daemon.data_of("/audit/?environment=handled")]
+    assert actions == [
+        "build.cancel",
+        "build.queue",
+        "environment.activate",
+        "artifact.remove",
+        "artifact.make",
+        "environment.describe",
+        "build.queue",
+        "build.queue",
+    ]
+
+
+def test_a_deleted_build_is_restored(daemon: Daemon, visit: Visit, tiny: str) -> None:
+    """Of exactly its packages, which the package store has still."""
+    visitor = visit()
+    page = visitor.sign_in("root", "secret")
+    text = json.dumps({"name": "restored", "channels": [tiny], "dependencies": ["harmless"]})
+    build_id = daemon.submit(text, namespace="root")
+    daemon.completed(build_id)
+    restore = f"/build/{build_id}/restore/"
+    assert daemon.request("PUT", restore).status_code == 400
+    assert httpx.put(f"{daemon.url}/api/v1{restore}").status_code == 403
+    visitor.go(f"/ui/build/{build_id}/")
+    page.get_by_text("Delete this build's files").click()
+    page.get_by_role("button", name=f"Delete the files of build {build_id}").click()
+    expect(page.locator("main")).to_contain_text("The files of this build are deleted")
+    form = {"action": "preview", "namespace": "root", "specification": text}
+    preview = daemon.client.post(f"{daemon.url}/ui/new/", data=form)
+    assert "nothing to download: all packages" in preview.text
+    visitor.go("/ui/environment/root/restored/?tab=builds")
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_text(re.compile("is queued, of exactly the packages"))).to_be_visible()
+    again = daemon.completed(build_id + 1)
+    assert daemon.data_of("/environment/root/restored/")["current_build_id"] == again["id"]
+    packages = [
+        [package["name"] for package in daemon.data_of(f"/build/{number}/packages/")]
+        for number in (build_id, again["id"])
+    ]
+    assert packages[0] == packages[1] == ["harmless"]
+    [entry] = daemon.data_of("/audit/?action=build.restore")
+    assert entry["details"] == {"of": build_id}
 
 
 PAGES = [
@@ -415,6 +577,8 @@ PAGES = [
     "/ui/namespace/default/",
     "/ui/user/",
     "/ui/status/",
+    "/ui/people/",
+    "/ui/audit/",
     "/ui/setting/",
 ]
 

@@ -157,15 +157,16 @@ def test_without_a_yes_nothing_is_done(
     assert not list(tmp_path.iterdir())
 
 
-def test_scripts_work_in_an_environment_that_is_not_activated(
-    installer: Path,
-) -> None:
+@pytest.mark.parametrize("name", ["prefix", "with a space", "long" * 30])
+def test_scripts_work_in_an_environment_that_is_not_activated(installer: Path, name: str) -> None:
     with tempfile.TemporaryDirectory(prefix="x", dir="/tmp") as directory:
-        prefix = Path(directory) / "prefix"
+        prefix = Path(directory) / name
         assert started(installer, "-b", "-p", prefix).returncode == 0
         flask = prefix / "bin" / "flask"
         ended = subprocess.run([flask, "--version"], capture_output=True, env={})
         assert ended.stdout.startswith(b"Python 3.11"), ended
+        python = subprocess.run([prefix / "bin" / "python", "-V"], capture_output=True, env={})
+        assert python.stdout.startswith(b"Python 3.11"), python
         assert os.access(flask, os.X_OK)
         assert not list(prefix.glob("bin/*.new"))
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_only_what_nobody_else_links_is_freed(tmp_path: Path) -> None:
     (tree / "deep" / "er" / "twice").hardlink_to(tree / "twice")
     (tree / "outward").symlink_to(tmp_path)
     target_length = len(os.readlink(tree / "outward"))
-    result = run({"v": 1, "job": "remove", "paths": [str(tree)], "measure": True}).result
+    result = run({"v": 1, "job": "remove", "paths": [str(tree)]}).result
     assert result["freed_bytes"] == 100 + 10 + target_length
     assert result["files"] == 5
     assert os.listdir(tmp_path) == ["kept"]
@@ -33,8 +34,19 @@ def test_what_is_gone_already_is_no_error(tmp_path: Path) -> None:
     single = tmp_path / "single"
     single.write_bytes(b"x" * 5)
     paths = [str(tmp_path / "absent"), str(single)]
-    result = run({"v": 1, "job": "remove", "paths": paths, "measure": True}).result
+    result = run({"v": 1, "job": "remove", "paths": paths}).result
     assert (result["freed_bytes"], result["files"]) == (5, 1)
+
+
+def test_a_pace_is_kept(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(39):
+        (tree / str(number)).touch()
+    began = time.monotonic()
+    run({"v": 1, "job": "remove", "paths": [str(tree)], "files_per_s": 40})
+    assert time.monotonic() - began >= 0.9
+    assert not tree.exists()
 
 
 def test_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:
@@ -81,6 +93,6 @@ def test_removing_a_prefix_leaves_the_store_as_it_was(place: Place, small_channe
     records = place.solve(small_channel, "python_abi", "six")
     size = place.build(records).result["size"]
     before = sorted(place.packages.rglob("*"))
-    job = {"v": 1, "job": "remove", "paths": [str(place.prefix)], "measure": True}
+    job = {"v": 1, "job": "remove", "paths": [str(place.prefix)]}
     assert run(job).result["freed_bytes"] == size["own_bytes"]
     assert sorted(place.packages.rglob("*")) == before

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -144,3 +146,42 @@ async def test_only_what_is_old_enough_is_deleted(storage: Storage) -> None:
     assert await storage.delete_older("blobs/sha256/aa/1", -5) == 5
     assert await storage.size("blobs/sha256/aa/1") is None
     assert await storage.delete_older("blobs/sha256/aa/1", -5) == 0
+
+
+async def test_a_daemon_that_starts_leaves_alone_what_another_one_makes(tmp_path: Path) -> None:
+    root = tmp_path / "storage"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    one, two = (LocalStorage(storage_path=str(root)) for _ in range(2))
+    await one.open()
+    copying = asyncio.create_task(one.put_file("logs/a.log", pipe))
+    writer = await asyncio.to_thread(pipe.open, "wb")
+    try:
+        async with asyncio.timeout(20):
+            while not list(root.rglob("*.new")):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await two.open()
+        writer.write(b"text")
+    finally:
+        writer.close()
+    await copying
+    assert await read(two, "logs/a.log") == b"text"
+    await two.close()
+    await one.close()
+
+
+async def test_what_a_daemon_left_that_died_goes_at_the_next_start(tmp_path: Path) -> None:
+    root = tmp_path / "storage"
+    die = (
+        "import asyncio, os, sys; from condastore.storage import LocalStorage;"
+        "storage = LocalStorage(storage_path=sys.argv[1]); asyncio.run(storage.open());"
+        "open(storage._unfinished / 'half.new', 'w').close(); os._exit(0)"
+    )
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", die, str(root)], check=True)
+    (root / ".unfinished" / "of-an-older-version.new").touch()
+    assert len(list(root.rglob("*.new"))) == 2
+    storage = LocalStorage(storage_path=str(root))
+    await storage.open()
+    assert not list(root.rglob("*.new"))
+    await storage.close()
+    assert [path.name for path in (root / ".unfinished").iterdir()] == ["lock"]

@@ -120,3 +120,20 @@ async def test_the_log_of_a_build_with_a_very_long_name_has_a_file(
     hub.open(2, key).append("text\n")
     await hub.end(2, key, "FAILED")
     assert await storage.size(key) == 5
+
+
+async def test_a_log_that_is_given_up_ends_its_readers_and_can_be_gone_on_with(
+    hub: LogHub, storage: LocalStorage
+) -> None:
+    log = hub.open(2, KEY)
+    log.append("first\n")
+    follower = log.follow(0)
+    await hub.release(2)
+    log.append("too late\n")
+    async with asyncio.timeout(10):
+        assert [p for p in [p async for p in follower] if not isinstance(p, Text)] == []
+    assert log.released and hub.live(2) is None
+    hub.open(2, KEY).append("second\n")
+    await hub.end(2, KEY, "COMPLETED")
+    await hub.release(2)
+    assert await stored(storage) == b"first\nsecond\n"

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -107,8 +107,8 @@ async def test_a_redis_that_restarts_empty_costs_nothing_but_time(
         log = BuildLog(tmp_path / "a.log", 10**6, executor)
         writer.publish(KEY, log)
         log.append("before\n")
-        async with asyncio.timeout(PATIENCE_S):
-            async for position in reader.follow(KEY, 0):
+        async with asyncio.timeout(PATIENCE_S), aclosing(reader.follow(KEY, 0)) as positions:
+            async for position in positions:
                 if isinstance(position, Text):
                     break
         server.kill()
@@ -175,3 +175,62 @@ async def test_a_build_that_was_taken_over_is_read_from_its_new_start(
 def test_a_url_that_is_none_names_the_setting() -> None:
     with pytest.raises(ConfigurationError, match=r"CondaStore\.redis_url"):
         RedisLogs("nonsense://x", 10)
+
+
+async def test_f42_a_redis_that_can_not_be_used_at_the_start_is_told_and_no_reason_to_end(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    logs = RedisLogs(server.url.replace(server.password, "not-the-secret"), 10**6)
+    running_ = asyncio.create_task(logs.run())
+    async with asyncio.timeout(30):
+        while "CondaStore.redis_url: redis can't be used" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert not running_.done() and "not-the-secret" not in caplog.text
+    running_.cancel()
+    await asyncio.wait([running_])
+    await logs.close()
+
+
+async def test_hundreds_follow_one_log_through_one_connection(
+    server: RedisServer, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    async with opened(server) as writer, opened(server) as reader:
+        log = BuildLog(tmp_path / "a.log", 10**6, executor)
+        writer.publish(KEY, log)
+        readers = [asyncio.create_task(followed(reader, offset % 3)) for offset in range(300)]
+        for number in range(100):
+            log.append(f"line {number}\n")
+            await asyncio.sleep(0)
+        async with Redis.from_url(server.url) as redis:
+            assert len(await redis.client_list()) < 10
+        await log.end("COMPLETED")
+        expected = "".join(f"line {number}\n" for number in range(100))
+        for number, found in enumerate(await asyncio.gather(*readers)):
+            assert text_of(found) == expected[number % 3 :]
+
+
+async def test_who_falls_behind_what_is_kept_ends_with_a_gap(
+    server: RedisServer, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    async with opened(server, 100_000) as writer, opened(server, 100_000) as reader:
+        log = BuildLog(tmp_path / "a.log", 10**7, executor)
+        writer.publish(KEY, log)
+        log.append("first\n")
+        async with (
+            asyncio.timeout(60),
+            aclosing(reader.follow(KEY, 0)) as slow,
+            aclosing(reader.follow(KEY, 0)) as quick,
+        ):
+            while not isinstance(await anext(slow), Text):
+                continue
+            size, read = 6 + 100 * 4001, 0
+            for number in range(100):
+                log.append(f"{number:04}" * 1000 + "\n")
+                await log.drain()
+                while read < 6 + (number + 1) * 4001:
+                    position = await anext(quick)
+                    read = position.end if isinstance(position, Text) else read
+            assert read == size
+            rest = [position async for position in slow if position is not None]
+            assert size not in [position.end for position in rest if isinstance(position, Text)]
+        await log.end("COMPLETED")

@@ -13,9 +13,9 @@ from condastore.engine.events import EngineError, Events, Phase
 from condastore.engine.jobs import PackJob
 from condastore.engine.pack.compression import Codec, Compressor, Pieces, codec_of
 from condastore.engine.pack.contents import HISTORY, Contents, survey
-from condastore.engine.pack.fragments import Fragments, NewFragment
-from condastore.engine.pack.members import Members, Record
-from condastore.engine.pack.output import Output
+from condastore.engine.pack.fragments import Fragments, NewFragment, Record
+from condastore.engine.pack.members import Members
+from condastore.engine.pack.output import Checksum, Output
 from condastore.engine.pack.parts import Part
 from condastore.engine.pack.tree import Tree, walk
 from condastore.engine.store import PackageStore
@@ -161,19 +161,27 @@ class Assembly:
             return 0
 
     def _join(self, out: Output) -> None:
-        damaged = [part for part in self.contents.parts if not _append(part, out)]
+        appended = [(part, _append(part, out)) for part in self.contents.parts]
+        out.settle()
+        damaged = [part for part, checksum in appended if not _is_intact(part, checksum)]
         if damaged:
             raise _Damaged(damaged)
 
 
-def _append(part: Part, out: Output) -> bool:
-    """Whether the fragment that was added to the output is the one that was packed."""
+def _append(part: Part, out: Output) -> Checksum | None:
+    """Adds a fragment to the output, and returns its checksum-to-be, or nothing if it is gone."""
     assert part.fragment is not None
     try:
-        return out.append(part.fragment.path, part.fragment.bytes) == part.fragment.crc
+        return out.append(part.fragment.path, part.fragment.bytes)
     except (FileNotFoundError, ValueError):
         # Another job has removed it, as the one that was not used for longest.
-        return False
+        return None
+
+
+def _is_intact(part: Part, checksum: Checksum | None) -> bool:
+    """Whether the fragment that was added is the one that was packed."""
+    assert part.fragment is not None
+    return checksum is not None and checksum.value == part.fragment.crc
 
 
 class _Progress:

@@ -6,15 +6,14 @@ installed, and files of packages that were changed since.
 """
 
 import codecs
+import json
 import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import source_from_cache
 from pathlib import Path
-
-from conda_pack.compat import find_py_source
-from conda_pack.core import CondaPackException, File, load_managed_package, read_noarch_type
 
 from condastore.engine.events import EngineError
 from condastore.engine.pack.fragments import ANY, Fragments, Listing
@@ -24,7 +23,7 @@ from condastore.engine.pack.installed import (
     read_installed,
     site_packages_of,
 )
-from condastore.engine.pack.parts import Part
+from condastore.engine.pack.parts import File, Part
 from condastore.engine.pack.tree import Tree
 
 HISTORY = "conda-meta/history"
@@ -32,6 +31,8 @@ _BIN = "bin/"
 # What old versions of conda put into every environment; conda-pack brings its own.
 _REPLACED = {"bin/conda", "bin/activate", "bin/deactivate"}
 _READ_BYTES = 1 << 20
+_CACHE = "__pycache__/"
+_DOTS = 2
 
 
 @dataclass
@@ -90,10 +91,10 @@ class _Survey:
 
     def _is_stored(self, source: str) -> bool:
         # What lies elsewhere is not known to be what it was when it was checked.
-        return Path(source).is_relative_to(self._packages_dir) and os.path.isdir(source)
+        return source.startswith(f"{self._packages_dir}/") and os.path.isdir(source)
 
     def _add_stored(self, package: Installed) -> None:
-        is_noarch = read_noarch_type(package.source) == "python"
+        is_noarch = _is_noarch_python(package.source)
         site_packages = self._contents.site_packages if is_noarch else None
         part = self._part(package.source, site_packages, frozenset())
         targets = {*part.listing.targets, *part.listing.directories}
@@ -122,7 +123,11 @@ class _Survey:
         """Those files of a package that the tree has as the package brought them."""
         inodes = self._tree.inodes
         shared = listing.device == self._tree.device
-        same = set()
+        same: set[str] = set()
+        linked = shared and listing.inodes == list(map(inodes.get, listing.targets))
+        if linked and not listing.directories and self._placed.isdisjoint(listing.targets):
+            # Usually so, and much sooner found than file by file.
+            return set(listing.targets)
         columns = (listing.targets, listing.inodes, listing.sizes, listing.mtimes)
         for target, inode, size, mtime in zip(*columns, strict=True):
             found = inodes.get(target)
@@ -153,24 +158,27 @@ class _Survey:
         rest = (self._tree.inodes.keys() | self._tree.empty) - self._placed - _REPLACED
         for target in rest:
             # Byte code that no package lists is left out: Python makes it again.
-            if target in self._managed or find_py_source(target) not in self._managed:
+            if target in self._managed or _source_of(target) not in self._managed:
                 self._add_own(target, as_it_is=False)
 
     def _add_own(self, target: str, *, as_it_is: bool) -> None:
         self._placed.add(target)
         root = self._tree.root
         path = os.path.join(root, target)
-        file = File(path, target, is_conda=False, file_mode=None)
+        file = File(path, target)
         # Of links and directories conda_pack is told that they are texts: it doesn't read those.
         unread = target not in self._tree.inodes or target in self._tree.links
         if unread or (not as_it_is and _is_text(path)):
-            file = File(path, target, is_conda=False, file_mode="text", prefix_placeholder=root)
+            file = File(path, target, "text", root)
         self._contents.own.append(file)
 
 
 def _files_of(source: str, site_packages: str | None, omitted: frozenset[str]) -> list[File]:
     """Returns what a package of the store brings, and where it belongs in a prefix."""
     # What its metadata lists beside that was made by the installer, and is the prefix's own.
+    # Imported here because packages that are packed don't need it, and it takes long.
+    from conda_pack.core import CondaPackException, load_managed_package
+
     info = {"name": os.path.basename(source), "link": {"source": source}, "files": []}
     try:
         files: list[File] = load_managed_package(info, "", site_packages, {})
@@ -195,6 +203,34 @@ def _list(files: Sequence[File]) -> Listing:
         listing.sizes.append(ANY if file.file_mode == "text" else status.st_size)
         listing.mtimes.append(ANY if file.file_mode == "binary" else int(status.st_mtime))
     return listing
+
+
+def _is_noarch_python(source: str) -> bool:
+    """Whether conda_pack thinks so."""
+    for name in ("link.json", "package_metadata.json"):
+        try:
+            with open(os.path.join(source, "info", name), "rb") as file:
+                noarch = json.load(file).get("noarch")
+            return isinstance(noarch, dict) and noarch.get("type") == "python"
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, AttributeError) as error:
+            text = f"The package {source} can't be packed: {error}"
+            raise EngineError("package", text) from None
+    return False
+
+
+def _source_of(path: str) -> str | None:
+    """Returns whose byte code a file is, or nothing if it is none by its name."""
+    if _CACHE not in path:
+        return None
+    folder, _, name = path.rpartition("/" + _CACHE)
+    if name.count(".") == _DOTS and "/" not in name:
+        return f"{folder}/{name.partition('.')[0]}.py"
+    try:
+        return source_from_cache(path)
+    except ValueError:
+        return None
 
 
 def _is_text(path: str) -> bool:

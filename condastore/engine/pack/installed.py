@@ -4,14 +4,12 @@ import json
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from conda_pack.core import File
-
 from condastore.engine.events import EngineError
-from condastore.engine.pack.fragments import Fragments, Listing
-from condastore.engine.pack.parts import Part
+from condastore.engine.pack.fragments import Fragments, Listing, joined, separated
+from condastore.engine.pack.parts import File, Part
 from condastore.engine.pack.tree import Tree
 
 META = "conda-meta/"
@@ -46,8 +44,8 @@ class Metadata:
 def read_installed(tree: Tree, fragments: Fragments) -> list[Metadata]:
     """Returns the packages by the names of their metadata."""
     # A link is no metadata: what it leads to could be anyone's.
-    paths = sorted(tree.inodes.keys() - tree.links)
-    return [_read(tree.root, path, fragments) for path in paths if _is(path)]
+    paths = {path for path in tree.inodes if path.startswith(META)} - tree.links
+    return [_read(tree.root, path, fragments) for path in sorted(paths) if _is(path)]
 
 
 def site_packages_of(packages: Sequence[Installed]) -> str | None:
@@ -66,7 +64,7 @@ def platform_of(packages: Sequence[Installed]) -> str | None:
 
 
 def _is(path: str) -> bool:
-    return path.startswith(META) and path.endswith(".json") and path.count("/") == 1
+    return path.endswith(".json") and path.count("/") == 1
 
 
 def _read(root: str, path: str, fragments: Fragments) -> Metadata:
@@ -79,18 +77,19 @@ def _read(root: str, path: str, fragments: Fragments) -> Metadata:
     key = fragments.key_of_metadata(path, data, stat.S_IMODE(status.st_mode))
     fragment = fragments.load(key)
     if fragment is not None and fragment.installed is not None:
-        package = Installed(**fragment.installed)
+        about = fragment.installed
+        package = Installed(**{**about, "files": separated(about["files"])})
         listing = fragment.listing
     else:
         package = _parse(path, data)
         listing = Listing(bytes=len(data), targets=[path])
     part = Part(
         key=key,
-        files=lambda: [File(source, path, file_mode=None)],
+        files=lambda: [File(source, path)],
         stamp=package.timestamp,
         listing=listing,
         fragment=fragment,
-        installed=asdict(package),
+        installed={**vars(package), "files": joined(package.files)},
     )
     return Metadata(package, part)
 
@@ -98,13 +97,16 @@ def _read(root: str, path: str, fragments: Fragments) -> Metadata:
 def _parse(path: str, data: bytes) -> Installed:
     try:
         about: dict[str, Any] = json.loads(data)
+        files = [str(file) for file in about["files"]]
+        if files != separated(joined(files)):
+            raise ValueError("it has a file without a proper name")
         return Installed(
             metadata=path,
             name=str(about["name"]),
             version=str(about["version"]),
             subdir=str(about.get("subdir") or "noarch"),
             source=os.path.normpath((about.get("link") or {}).get("source") or "/"),
-            files=[str(file) for file in about["files"]],
+            files=files,
             site_packages=about.get("python_site_packages_path"),
             timestamp=min(max(int(about.get("timestamp") or 0) // 1000, 0), _LAST_SECOND),
         )

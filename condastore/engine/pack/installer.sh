@@ -219,7 +219,8 @@ unpack() {
 }
 
 # In an archive, scripts ask env for their Python, and so work in an environment that is activated.
-# Here they can name it, and then always work, where the kernel takes such a first line.
+# Here they can name it, and then always work. Where the kernel takes no such first line, because it
+# is too long or has a space in it, a shell starts Python, which sees no more than a text there.
 name_python() {
     [ "$PYTHON" = yes ] || return 0
     "$python" -B -E -s -S - "$PREFIX/bin" <<'PROGRAM' || fail "The scripts of $NAME can't be adapted."
@@ -236,10 +237,13 @@ for name in os.listdir(folder):
             continue
         program = os.path.join(os.fsencode(folder), asks.group(1))
         names = b"#!" + program + asks.group(2) + b"\n"
-        if len(names) > 127 or re.search(br"\s", program):
-            continue
         script.seek(asks.end())
         rest = script.read()
+    if len(names) > 127 or re.search(br"\s", program):
+        if re.search(br"[\"'`$\\]", program + asks.group(2)) or b"__future__" in rest:
+            continue
+        start = b"'''exec' \"" + program + b"\"" + asks.group(2)
+        names = b"#!/bin/sh\n" + start + b" \"$0\" \"$@\"\n' '''\n"
     with open(path + ".new", "wb") as new:
         new.write(names + rest)
         os.chmod(path + ".new", os.stat(path).st_mode)

@@ -10,12 +10,9 @@ import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from conda_pack.core import File, Packer
-
 from condastore.engine.events import EngineError
-
-Record = tuple[str, str, str]
-"""A file that `conda-unpack` changes: its path, the prefix in it, and `text` or `binary`."""
+from condastore.engine.pack.fragments import Record
+from condastore.engine.pack.parts import File
 
 _READ_BYTES = 1 << 20
 _END = bytes(2 * tarfile.BLOCKSIZE)
@@ -36,6 +33,9 @@ class Members:
     """What conda_pack calls an archive."""
 
     def __init__(self, prefix: str, write: Callable[[bytes], None]) -> None:
+        # Imported here because that takes long, and other work can be done meanwhile.
+        from conda_pack.core import Packer
+
         self._write = write
         self._packer = Packer(prefix, self)
         self._pending: _Member | None = None

@@ -4,9 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conda_pack.core import File
-
 from condastore.engine.pack.fragments import Fragment, Listing
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What conda_pack wants to know of a file, for those who don't need the rest of it.
+
+    `file_mode` is `text`, `binary` or nothing, and says how the prefix is in the file.
+    """
+
+    source: str
+    target: str
+    file_mode: str | None = None
+    prefix_placeholder: str | None = None
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """What is in a prefix, found in one walk that follows no link."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,31 +38,28 @@ def walk(prefix: Path) -> Tree:
 
 
 def _walk(tree: Tree) -> None:
-    start = len(tree.root) + 1
-    directories = [tree.root]
+    inodes = tree.inodes
+    directories = [""]
     for directory in directories:
         is_empty = True
-        for entry in _entries(directory, tree.root):
-            is_empty = False
-            if entry.is_dir(follow_symlinks=False):
-                directories.append(entry.path)
-                continue
-            path = entry.path[start:]
-            tree.inodes[path] = entry.inode()
-            if entry.is_symlink():
-                tree.links.add(path)
-            elif not entry.is_file(follow_symlinks=False):
-                raise EngineError("package", f"{entry.path} is a special file: not for an archive.")
-        if is_empty and directory != tree.root:
-            tree.empty.add(directory[start:])
-
-
-def _entries(directory: str, root: str) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if directory == root and _is_left_out(entry.name):
-                continue
-            yield entry
+        with os.scandir(os.path.join(tree.root, directory)) as entries:
+            for entry in entries:
+                if not directory and _is_left_out(entry.name):
+                    continue
+                is_empty = False
+                path = directory + entry.name
+                if entry.is_file(follow_symlinks=False):
+                    inodes[path] = entry.inode()
+                elif entry.is_dir(follow_symlinks=False):
+                    directories.append(path + "/")
+                elif entry.is_symlink():
+                    inodes[path] = entry.inode()
+                    tree.links.add(path)
+                else:
+                    text = f"{entry.path} is a special file: not for an archive."
+                    raise EngineError("package", text)
+        if is_empty and directory:
+            tree.empty.add(directory[:-1])
 
 
 def _is_left_out(name: str) -> bool:

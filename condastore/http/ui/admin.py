@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from condastore.configuration import CondaStore
 from condastore.errors import InvalidInput
+from condastore.http.ui.plots import plot
 from condastore.http.ui.views import View
-from condastore.service import settings, usage, work
+from condastore.service import chronicle, settings, usage, work
 from condastore.service.readings import Cached
 from condastore.settings import GLOBAL_KEYS, Level
 
@@ -47,6 +48,7 @@ async def status(view: View) -> Response:
         disk=disk,
         health=await health.get(),
         channels=view.parts.indexer.channels,
+        history=plot(await chronicle.disk_history(view.parts, view.caller)),
     )
 
 
@@ -87,10 +89,14 @@ async def _show(
 
 
 async def change_setting(view: View) -> Response:
-    """Changes one setting at this place."""
+    """Changes one setting at this place, or lets it be as the level above has it."""
     form = await view.form()
     namespace, environment = _place(view)
+    names = [name for name in (namespace, environment) if name is not None]
     key, text = form.get("key", ""), form.get("value", "")
+    if form.get("action") == "reset":
+        await settings.reset_settings(view.parts, view.caller, namespace, environment, [key])
+        return view.redirect(view.url("setting", *names), f"{key} is as the level above has it.")
     is_list = form.get("is_list") == "yes"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     value: Any = lines if is_list else text.strip() or None
@@ -100,7 +106,6 @@ async def change_setting(view: View) -> Response:
         )
     except InvalidInput as error:
         return await _show(view, 400, error=str(error), changed=(key, text))
-    names = [name for name in (namespace, environment) if name is not None]
     return view.redirect(view.url("setting", *names), f"{key} is changed.")
 
 

@@ -12,7 +12,7 @@ from condastore.http.ui import views
 from condastore.http.ui.environment import package_table, text_of_build
 from condastore.http.ui.phrases import size_text
 from condastore.http.ui.views import Action, View
-from condastore.service import artifacts, builds, environments, logs, overview
+from condastore.service import artifacts, builds, environments, logs, overview, restoring
 from condastore.service.artifacts import ArtifactState
 from condastore.tables import Build, utcnow
 
@@ -45,6 +45,7 @@ async def show(view: View) -> Response:
     build = await overview.get_build(view.parts, view.caller, view.id())
     tab = view.query.get("tab", TABS[0])
     is_over = build.status in FINAL
+    forms = {row.artifact_type for row in build.build_artifacts}
     phases = await overview.phases_of(view.parts, build.id) if is_over else []
     waiting = None
     if build.status == BuildStatus.QUEUED:
@@ -57,7 +58,9 @@ async def show(view: View) -> Response:
         arn=arn(build),
         tab=tab if tab in TABS else TABS[0],
         is_over=is_over,
+        has_lockfile=ArtifactType.LOCKFILE in forms,
         waiting=waiting,
+        places=view.parts.pool.use["builds"][1],
         phases=phases,
         phase_names=PHASES,
         # The task of a build is closed a moment after the build.
@@ -109,6 +112,13 @@ async def _rebuild(view: View, form: dict[str, str]) -> Response:
     return view.redirect(view.url("build", new_id), notice)
 
 
+async def _restore(view: View, form: dict[str, str]) -> Response:
+    del form
+    new_id = await restoring.restore(view.parts, view.caller, view.id())
+    notice = f"Build {new_id} is queued, of exactly the packages that build {view.id()} had."
+    return view.redirect(view.url("build", new_id), notice)
+
+
 async def _delete(view: View, form: dict[str, str]) -> Response:
     del form
     size = await builds.delete_build(view.parts, view.caller, view.id())
@@ -146,6 +156,7 @@ async def _remove(view: View, form: dict[str, str]) -> Response:
 _ACTIONS: dict[str, Action] = {
     "cancel": _cancel,
     "rebuild": _rebuild,
+    "restore": _restore,
     "delete": _delete,
     "activate": _activate,
     "make": _make,

@@ -27,7 +27,7 @@ from condastore.names import shorten
 from condastore.service import namespaces, overview, solves, specifications
 from condastore.service.pages import PageRequest
 from condastore.service.settings import settings_in_force
-from condastore.service.solves import SolveRequest
+from condastore.service.solves import Cost, SolveRequest
 from condastore.service.specifications import Submission
 from condastore.specification import CondaSpecification
 from condastore.tables import Build
@@ -56,7 +56,6 @@ class Solved:
     name: str
     version: str
     build: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,7 @@ class Preview:
     difference: Difference
     base_id: int | None
     count: int
-    download: int
-    """Bytes of all packages."""
-    fetched: int
-    """Bytes of those that the base has not."""
+    cost: Cost
 
 
 async def new(view: View) -> Response:
@@ -186,20 +182,18 @@ async def _preview(view: View, draft: Draft) -> Preview:
         specification.channels, specification.match_specs, specification.requirements
     )
     rows = await unless_gone(view.request, solves.solve(view.parts, view.caller, wanted))
-    new = [Solved(row.package.name, row.package.version, row.build, row.size) for row in rows]
+    new = [Solved(row.package.name, row.package.version, row.build) for row in rows]
     old: Sequence[Any] = []
     asked_old: frozenset[str] = frozenset()
     if draft.base_id is not None:
         base = await overview.get_build(view.parts, view.caller, draft.base_id)
         old = (await overview.packages_of(view.parts, [base.id]))[base.id]
         asked_old = asked_for(base.specification.spec)
-    had = {(package.name, package.version, package.build) for package in old}
     return Preview(
         compare(old, new, asked_old, asked_for(specification.as_dict())),
         draft.base_id if old else None,
         len(new),
-        sum(package.size for package in new),
-        sum(p.size for p in new if (p.name, p.version, p.build) not in had),
+        await solves.cost(view.parts, rows),
     )
 
 

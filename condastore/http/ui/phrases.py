@@ -1,7 +1,9 @@
 """Numbers, times and failures in words."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 # ECMA-48 control sequences, and operating system commands up to their end.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z^_])?")
@@ -125,6 +127,21 @@ def channel_text(url: str) -> str:
 def kernel_name(text: str) -> str:
     """Returns a name that Jupyter takes for a kernel."""
     return re.sub("[^A-Za-z0-9._-]", "-", text)
+
+
+def details_text(details: Mapping[str, Any]) -> str:
+    """Returns what the audit log notes besides, as words: `to grace, role viewer`."""
+    return ", ".join(
+        f"{key.replace('_', ' ')} {_words(value)}"
+        for key, value in details.items()
+        if value not in (None, "", [], {})
+    )
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_words(part)}" for key, part in value.items())
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def without_colours(text: str) -> str:

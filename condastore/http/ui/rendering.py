@@ -49,6 +49,7 @@ def _environment() -> Any:
         plain=phrases.without_colours,
         shell=shlex.quote,
         kernel=phrases.kernel_name,
+        details=phrases.details_text,
     )
     environment.globals.update(
         duration=phrases.duration_between, advice=phrases.advice, version=__version__

@@ -6,7 +6,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
-from condastore.http.ui import admin, build, editing, environment, home, sharing
+from condastore.http.ui import admin, build, editing, environment, home, people, sharing
 from condastore.http.ui.assets import Assets
 from condastore.http.ui.views import Pages
 
@@ -53,6 +53,8 @@ class Site:
             page(f"{NAMESPACE}/", GET=sharing.show, POST=sharing.act),
             page("/user/", GET=sharing.user, POST=sharing.act_on_user),
             page("/status/", GET=admin.status),
+            page("/people/", GET=people.list_users),
+            page("/audit/", GET=people.list_changes),
             page("/setting/", **SETTING),
             page("/setting/{namespace}/", **SETTING),
             page("/setting/{namespace}/{environment}/", **SETTING),

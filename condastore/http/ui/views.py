@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import hashlib
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from condastore import correlation
 from condastore.access import Caller
 from condastore.errors import (
     CondaStoreError,
@@ -65,7 +65,7 @@ class View:
     caller: Caller
     assets: Assets
     url_prefix: str
-    request_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    request_id: str = field(default_factory=correlation.request_id.get)
 
     @property
     def base(self) -> str:
@@ -158,7 +158,6 @@ class View:
         headers = {
             "Content-Security-Policy": POLICY,
             "Vary": "Accept-Encoding, Cookie",
-            "X-Request-Id": self.request_id,
         }
         if _NOTICE in self.request.cookies:
             # It is shown once.
@@ -230,6 +229,7 @@ class Pages:
         return await self._answer(request, no_page)
 
     async def _answer(self, request: Request, handler: Handler) -> Response:
+        correlation.via.set("ui")
         view = View(
             request, parts_of(request), await caller_of(request), self._assets, self._url_prefix
         )
@@ -240,13 +240,7 @@ class Pages:
         except HTTPException:
             raise
         except Exception as error:
-            logger.error(
-                "request %s: %s %s",
-                view.request_id,
-                request.method,
-                request.url.path,
-                exc_info=error,
-            )
+            logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
             return await problem(view, 500, "Something went wrong here", _BUG)
 
 
@@ -263,7 +257,7 @@ _TITLES: Mapping[type[CondaStoreError], str] = {
 
 async def refusal(view: View, error: CondaStoreError) -> Response:
     """Returns the page for a failure that we know."""
-    logger.info("request %s: %d %s", view.request_id, error.status, view.request.url.path)
+    logger.info("%d %s", error.status, view.request.url.path)
     if isinstance(error, Unauthorized):
         if not view.caller.authenticated:
             text = "Who has not signed in can't see or do this."

@@ -69,3 +69,10 @@ def test_names() -> None:
     assert phrases.kernel_name("a b/ö$") == "a-b---"
     assert phrases.count_text(1, "build") == "1 build"
     assert phrases.count_text(1234, "build") == "1,234 builds"
+
+
+def test_what_the_audit_log_notes_besides() -> None:
+    text = phrases.details_text(
+        {"to": "grace", "role_bindings": {"a/*": ["viewer", "admin"]}, "of": None, "before": 2}
+    )
+    assert text == "to grace, role bindings a/*: viewer and admin, before 2"

@@ -1,6 +1,6 @@
 // What every page has.
 
-import { $, $$ } from "./dom.js";
+import { $, $$, ask, prefix, SIGNED_OUT, trouble } from "./dom.js";
 import { keys } from "./keys.js";
 import { instantSearch, keepLive, onSwap } from "./regions.js";
 import { keepTimes } from "./times.js";
@@ -41,19 +41,47 @@ function filters(root = document) {
   }
 }
 
-/** Keeps a form from being sent twice. */
-function once() {
-  document.addEventListener("submit", (event) => {
-    if (event.target.method !== "post" || event.defaultPrevented) return;
-    if (event.target.dataset.sent) event.preventDefault();
-    event.target.dataset.sent = "yes";
+/** Says why a form had better not be sent now; nothing if it can be. */
+async function obstacle() {
+  const response = await ask(`${prefix}/api/v1/permission/`);
+  const { authenticated } = (await response.json()).data;
+  return document.body.dataset.signedIn === "yes" && !authenticated ? SIGNED_OUT : null;
+}
+
+/** Sends forms once, and not where what is in them would be lost with the session or the daemon. */
+function careful() {
+  document.addEventListener("submit", async (event) => {
+    const { target: form, submitter } = event;
+    if (form.method !== "post" || event.defaultPrevented) return;
+    if (form.dataset.checked === "yes") {
+      form.dataset.checked = "and sent";
+      return;
+    }
+    event.preventDefault();
+    if (form.dataset.sent) return;
+    form.dataset.sent = "yes";
+    try {
+      const reason = await obstacle();
+      if (reason) throw new Error(reason);
+      form.dataset.checked = "yes";
+      form.requestSubmit(submitter);
+    } catch (error) {
+      delete form.dataset.sent;
+      trouble(error.message);
+      scrollTo(0, 0);
+    }
   });
-  addEventListener("pageshow", () => { for (const form of $$("form[data-sent]")) delete form.dataset.sent; });
+  addEventListener("pageshow", () => {
+    for (const form of $$("form[data-sent]")) {
+      delete form.dataset.sent;
+      delete form.dataset.checked;
+    }
+  });
 }
 
 copyButtons();
 filters();
-once();
+careful();
 keys();
 instantSearch();
 keepLive();

@@ -29,6 +29,8 @@ export function trouble(text) {
 
 export const AWAY = "The daemon does not answer. What you typed is still here; try again in a moment.";
 
+export const SIGNED_OUT = "You are not signed in any more. Sign in in another tab, and try again here; what you typed is kept.";
+
 /** Fetches a page or an answer. Throws an Error whose text is for people. */
 export async function ask(url, options = {}) {
   let response;
@@ -41,7 +43,7 @@ export async function ask(url, options = {}) {
   if (response.ok) return response;
   if (response.status === 404) throw new Error("This is not here any more; somebody may have deleted it.");
   if (response.status === 401 || (response.status === 403 && document.body.dataset.signedIn === "no")) {
-    throw new Error("You are not signed in any more. Sign in in another tab, and try again here; what you typed is kept.");
+    throw new Error(SIGNED_OUT);
   }
   let text = "";
   try {

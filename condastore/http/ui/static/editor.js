@@ -190,7 +190,8 @@ name?.addEventListener("input", () => {
   changed({ fromPicker: true });
 });
 for (const kind of kinds) kind.addEventListener("change", kindChanged);
-form.addEventListener("submit", () => sessionStorage.setItem("submitted", KEY));
+// Before it is really sent, app.js looks whether it can be.
+form.addEventListener("submit", () => { if (form.dataset.checked) sessionStorage.setItem("submitted", KEY); });
 restore();
 pick = picker($("[data-picker]", form), () => area.value, setText);
 for (const item of $$("[data-region=problems] li[data-line]")) wrong.set(Number(item.dataset.line), item.textContent);

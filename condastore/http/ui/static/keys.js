@@ -1,6 +1,6 @@
 // Keyboard: `/` to search, `n` for a new environment, `e` to edit, `?` for help.
 
-import { $, make } from "./dom.js";
+import { $, base, make } from "./dom.js";
 
 const KEYS = [["/", "Search"], ["n", "New environment"], ["e", "Edit this environment"], ["g h", "All environments"], ["?", "This help"], ["Esc", "Leave a field or a dialog"]];
 
@@ -22,6 +22,7 @@ export function keys() {
   const button = $("[data-help]");
   button.hidden = false;
   button.addEventListener("click", help);
+  if (location.hash === "#search") $("[data-key='/']")?.focus();
   let before = "";
   document.addEventListener("keydown", (event) => {
     const inField = event.target.closest("input:not([type=radio]):not([type=checkbox]), textarea, select, [contenteditable]");
@@ -29,10 +30,12 @@ export function keys() {
     if (inField || event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
     const target = $(`[data-key="${CSS.escape(event.key)}"]`);
     if (event.key === "?") help();
-    else if (before === "g" && event.key === "h") location.href = `${document.body.dataset.base}/`;
+    else if (before === "g" && event.key === "h") location.href = `${base}/`;
     else if (target?.matches("input")) target.focus();
     else if (target) target.click();
+    else if (event.key === "n") location.href = `${base}/new/`;
+    else if (event.key === "/") location.href = `${base}/#search`;
     before = event.key;
-    if (target || event.key === "?") event.preventDefault();
+    if (target || "?/".includes(event.key)) event.preventDefault();
   });
 }

@@ -17,7 +17,8 @@ export async function refresh(url, { signal } = {}) {
   const fetched = new DOMParser().parseFromString(await response.text(), "text/html");
   for (const region of $$("[data-region]")) {
     const other = $(`[data-region="${region.dataset.region}"]`, fetched);
-    if (!other || $("[data-log]", region)) continue;
+    // A form that is just being sent must stay in the page.
+    if (!other || $("[data-log], form[data-sent]", region)) continue;
     showTimes(other);
     if (other.isEqualNode(region)) continue;
     if (region.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) continue;

@@ -1,0 +1,176 @@
+"""How much room there is where the daemon writes, and what it does when there is none (promise I6).
+
+Below the limits nothing begins that takes space: what is asked for is refused, and what is queued
+waits. Signing in, reading, cancelling and deleting go on. On a disk that is really full even a
+deletion takes space, for its transaction; for that a reserve is kept, which is given up then.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from condastore.configuration import CondaStore
+from condastore.errors import DiskFull
+
+logger = logging.getLogger(__name__)
+
+PERIOD_S = 5.0
+PERIOD_WITHOUT_ROOM_S = 1.0
+RESERVE = ".reserve"
+# Several files, because inodes run out as well as bytes.
+RESERVE_FILES = 16
+RESERVE_FILE_BYTES = 256 * 1024
+RESERVE_BYTES = RESERVE_FILES * RESERVE_FILE_BYTES
+# Where less is free than this, the reserve is of more use than room that nobody may take.
+FULL_BYTES = RESERVE_BYTES // 2
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is free on one file system, for who is not root."""
+
+    settings: tuple[str, ...]
+    """What lies there, by the names of the settings that say so."""
+    directory: Path
+    free_bytes: int
+    free_inodes: int | None
+    """None where the file system makes as many as are needed."""
+    is_read_only: bool
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether next to nothing can be written."""
+        return self.free_bytes < FULL_BYTES or self.free_inodes in range(RESERVE_FILES)
+
+
+class Disk:
+    """The file systems that the daemon writes to."""
+
+    def __init__(self, config: CondaStore, places: Mapping[str, Path]) -> None:
+        """`places` are directories, by the settings that name them; they may be made later."""
+        self._config = config
+        self._places = places
+        self._hurry = asyncio.Event()
+        self._exhausted = False
+        self.rooms: list[Room] = []
+        """As they were when last looked at."""
+        self.problem: str | None = None
+        """Why nothing may begin that takes space, in a sentence; None while it may."""
+
+    def require(self) -> None:
+        """Raises `DiskFull` if nothing may begin now that takes space."""
+        if self.problem is not None:
+            raise DiskFull(self.problem)
+
+    def exhausted(self) -> None:
+        """Says that something could not be written, whatever the file system says of its room."""
+        self._exhausted = True
+        self._hurry.set()
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Looks again and again; `changed` is called when it finds another problem, or none."""
+        while True:
+            before = self.problem
+            with suppress(OSError):
+                await asyncio.to_thread(self.look)
+            if self.problem != before:
+                changed()
+            self._hurry.clear()
+            period_s = PERIOD_S if self.problem is None else PERIOD_WITHOUT_ROOM_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(period_s):
+                    await self._hurry.wait()
+
+    def look(self) -> None:
+        """Finds out how much room there is, and gives up the reserve or makes it anew."""
+        exhausted, self._exhausted = self._exhausted, False
+        self.rooms = self._measured()
+        for room in self.rooms:
+            if exhausted or room.is_exhausted:
+                _give_up(room.directory / RESERVE)
+            elif self._lack(room) is None:
+                _keep(room)
+        lacks = [lack for room in self.rooms if (lack := self._lack(room)) is not None]
+        problem = "; ".join(lacks) or None
+        if problem is not None and self.problem is None:
+            logger.warning("nothing begins that takes space: %s", problem)
+        elif problem is None and self.problem is not None:
+            logger.warning("there is room on the disk again")
+        self.problem = problem
+
+    def _measured(self) -> list[Room]:
+        systems: dict[int, list[str]] = {}
+        for setting, directory in self._places.items():
+            with suppress(OSError):
+                systems.setdefault(directory.stat().st_dev, []).append(setting)
+        rooms = []
+        for settings in systems.values():
+            directory = self._places[settings[0]]
+            found = os.statvfs(directory)
+            rooms.append(
+                Room(
+                    tuple(settings),
+                    directory,
+                    found.f_bavail * found.f_frsize,
+                    found.f_favail if found.f_files else None,
+                    bool(found.f_flag & os.ST_RDONLY),
+                )
+            )
+        return rooms
+
+    def _lack(self, room: Room) -> str | None:
+        """Returns what a file system lacks, and what to do."""
+        where = f"the file system of {' and '.join(room.settings)}"
+        if room.is_read_only:
+            return f"{where} is mounted read-only; mount it so that it can be written"
+        limit = self._config.min_free_bytes
+        if room.free_bytes < limit:
+            return (
+                f"{where} has {_amount(room.free_bytes)} free and must have {_amount(limit)} "
+                "(CondaStore.min_free_bytes); delete builds that nobody needs, or make room"
+            )
+        least = self._config.min_free_inodes
+        if room.free_inodes is not None and room.free_inodes < least:
+            return (
+                f"{where} has room for {room.free_inodes} files and must have it for {least} "
+                "(CondaStore.min_free_inodes); delete builds that nobody needs, or make room"
+            )
+        return None
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a failure says that the disk, or somebody's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in NO_SPACE
+
+
+def _give_up(reserve: Path) -> None:
+    if not reserve.is_dir():
+        return
+    for file in list(reserve.iterdir()):
+        file.unlink(missing_ok=True)
+    reserve.rmdir()
+    logger.warning("the disk is full: the reserve %s is given up", reserve)
+
+
+def _keep(room: Room) -> None:
+    """Makes the reserve, unless it is there or there is little more room than it takes."""
+    reserve = room.directory / RESERVE
+    if reserve.is_dir() or room.free_bytes < 8 * RESERVE_BYTES:
+        return
+    try:
+        reserve.mkdir()
+        for number in range(RESERVE_FILES):
+            with (reserve / str(number)).open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_FILE_BYTES)
+    except OSError as error:
+        logger.warning("the reserve %s can't be made: %s", reserve, error)
+
+
+def _amount(size: int) -> str:
+    return f"{size} bytes" if size < 10**6 else f"{size / 10**6:.0f} MB"

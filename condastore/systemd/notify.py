@@ -1,0 +1,80 @@
+"""Telling systemd how the daemon is (sd_notify): datagrams of lines such as `READY=1`."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+# A status that changes all the time is told no more often than this.
+STATUS_S = 3.0
+# Of the time in which systemd wants to hear of the daemon.
+FED_TIMES = 3
+
+
+class Notifier:
+    """Sends messages to whoever started the daemon, if he listens; never waits and never fails."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        self.watchdog_s = _watchdog_s(environment)
+        """Seconds in which systemd wants to hear that all is well; None if it does not."""
+        self._socket: socket.socket | None = None
+        if self._address[:1] in ("/", "@"):
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            self._socket.setblocking(False)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return self._socket is not None
+
+    def tell(self, **values: str | int) -> bool:
+        """Sends one message; returns whether it could be sent."""
+        if self._socket is None:
+            return False
+        lines = "\n".join(f"{name}={value}" for name, value in values.items())
+        # A leading @ stands for the NUL of an abstract address.
+        address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
+        try:
+            self._socket.sendto(lines.encode(), address)
+        except OSError:
+            return False
+        return True
+
+    def reloading(self) -> None:
+        """Says that the configuration is read again; `READY=1` ends it (Type=notify-reload)."""
+        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self.tell(RELOADING=1, MONOTONIC_USEC=now_us)
+
+    async def tell_status(self, status: Callable[[], Awaitable[str]]) -> None:
+        """Tells what `status` returns whenever it is another, for ever."""
+        told = ""
+        while self.is_heard:
+            text = await status()
+            if text != told and self.tell(STATUS=text):
+                told = text
+            await asyncio.sleep(STATUS_S)
+
+    async def feed_watchdog(self, watched: Sequence["asyncio.Task[None]"]) -> None:
+        """Says that all is well as long as it is.
+
+        An event loop that is held up does not come to it, and it ends with the first of the
+        watched tasks.
+        """
+        while self.watchdog_s and not any(task.done() for task in watched):
+            self.tell(WATCHDOG=1)
+            await asyncio.sleep(self.watchdog_s / FED_TIMES)
+
+    def close(self) -> None:
+        """Ends it."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _watchdog_s(environment: Mapping[str, str]) -> float | None:
+    microseconds = environment.get("WATCHDOG_USEC", "")
+    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(microseconds) / 1_000_000 if microseconds.isdecimal() else None

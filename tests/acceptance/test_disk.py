@@ -1,0 +1,223 @@
+"""Disks that are full, in every way in which they can be (promise I6, faults F21-F24 and F29)."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools.localchannel.server import Fault, serve
+from tests.acceptance.harness import Daemon, DaemonDied, eventually, is_clean
+
+REASON = "only root can mount a small file system"
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason=REASON)
+MB = 10**6
+LIMIT = 20 * MB
+PATIENCE_S = 120
+
+
+class SmallDaemon(Daemon):
+    """A daemon on a small file system, which prints elsewhere."""
+
+    @property
+    def output(self) -> Path:
+        return self.data.parent.parent / "daemon.out"
+
+    @property
+    def problem(self) -> str | None:
+        """What the daemon says of its disk."""
+        found: str | None = self.data_of("/health/")["disk"]
+        return found
+
+    def knows(self, *texts: str) -> None:
+        """Waits until the daemon says this of its disk; nothing: that there is room."""
+        eventually(
+            lambda: (
+                all(text in (self.problem or "") for text in texts)
+                and bool(texts) == (self.problem is not None)
+            ),
+            PATIENCE_S,
+            what=lambda: self.problem,
+        )
+
+
+@contextmanager
+def mounted(directory: Path, *options: str) -> Iterator[Path]:
+    """A file system of its own; what fills it goes before it is taken away."""
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(directory)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip(REASON)
+    try:
+        yield directory
+    finally:
+        # Children of a daemon that was killed may still be on their way out.
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@contextmanager
+def served_from(small: Path, *arguments: str) -> Iterator[SmallDaemon]:
+    daemon = SmallDaemon(small / "data", *arguments)
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.kill()
+        daemon.client.close()
+
+
+def fill(small: Path, *, leave: int = 0) -> None:
+    """Takes all of the bytes but some."""
+    with (small / "filler").open("ab", buffering=0) as filler:
+        while (room := os.statvfs(small).f_bavail * os.statvfs(small).f_frsize - leave) > 0:
+            try:
+                filler.write(bytes(min(room, MB)))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                return
+
+
+def crowd(small: Path, *, leave: int = 0) -> None:
+    """Takes all of the inodes but some."""
+    crowd = small / "crowd"
+    crowd.mkdir()
+    for number in range(os.statvfs(small).f_favail - leave):
+        (crowd / str(number)).touch()
+
+
+def harmless(channel: str, name: str) -> dict[str, Any]:
+    return {"name": name, "channels": [channel], "dependencies": ["harmless"]}
+
+
+def refused(daemon: Daemon, channel: str) -> str:
+    """Everything that takes space is refused, with the same text, which is returned."""
+    asked = [
+        daemon.post(harmless(channel, "refused")),
+        daemon.request("PUT", "/setting/", json={"conda_max_solve_time": 5}),
+        daemon.request("POST", "/namespace/refused/"),
+        daemon.request("PUT", "/build/1/"),
+        daemon.request("POST", "/build/1/artifacts/CONSTRUCTOR_INSTALLER/"),
+    ]
+    assert [answer.status_code for answer in asked] == [507] * len(asked), [
+        answer.text for answer in asked
+    ]
+    messages: set[str] = {answer.json()["message"] for answer in asked}
+    assert len(messages) == 1
+    return messages.pop()
+
+
+def test_less_than_must_stay_free(tmp_path: Path, hostile_directory: Path) -> None:
+    """F21, F22: what takes space waits or is refused, all else goes on, also on a full disk."""
+    slow = {"*repodata*": Fault(delay=3600)}
+    options = (f"--CondaStore.min_free_bytes={LIMIT}", "--CondaStoreWorker.concurrency=1")
+    tiny = hostile_directory.as_uri()
+    with mounted(tmp_path / "small", "size=96m") as small, served_from(small, *options) as daemon:
+        kept = daemon.submit(harmless(tiny, "kept"))
+        daemon.completed(kept)
+        daemon.completed(daemon.submit(harmless(tiny, "gone")))
+        assert daemon.problem is None
+        reserve = daemon.data / ".reserve"
+        eventually(reserve.is_dir, PATIENCE_S)
+
+        with serve(hostile_directory, faults=slow) as channel:
+            running = daemon.submit(harmless(channel.url, "running"))
+            daemon.wait_for_event(running, "solve")
+            waiting = daemon.submit(harmless(tiny, "waiting"))
+            fill(small, leave=LIMIT // 2)
+            daemon.knows("CondaStore.data_directory", "min_free_bytes", "10 MB", "20 MB")
+            assert "min_free_bytes" in refused(daemon, tiny)
+            assert "condastore_disk_full 1" in daemon.client.get(f"{daemon.url}/metrics").text
+            page = daemon.client.get(f"{daemon.url}/ui/").text
+            assert "Nothing can be built or changed now" in page
+            assert "nothing begins that takes space" in daemon.output.read_text()
+
+            # Its place is free now, but nobody takes it.
+            daemon.cancel(running)
+            assert daemon.ended(running)["status"] == "CANCELED"
+        assert daemon.request("DELETE", "/environment/default/gone/").status_code == 200
+        eventually(lambda: len(daemon.data_of("/environment/")) == 3, PATIENCE_S)
+        eventually(lambda: not list((daemon.store / ".trash").iterdir()), PATIENCE_S)
+        build = daemon.build(waiting)
+        assert build["status"] == "QUEUED"
+        assert "it waits for room" in build["status_info"]
+        daemon.kill()
+
+        fill(small)
+        daemon.start()
+        assert not reserve.exists()
+        assert "the reserve" in daemon.output.read_text()
+        assert "min_free_bytes" in refused(daemon, tiny)
+        login = daemon.client.post(
+            f"{daemon.url}/login/", data={"username": "admin", "password": daemon.token}
+        )
+        assert login.status_code < 400, login.text
+        assert daemon.build(waiting)["status"] == "QUEUED"
+        daemon.cancel(waiting)
+        assert daemon.ended(waiting)["status"] == "CANCELED"
+        assert daemon.request("DELETE", f"/build/{kept}/").status_code == 200
+        eventually(lambda: "came free" in (daemon.build(kept)["status_info"] or ""), PATIENCE_S)
+        assert daemon.prefixes() == []
+
+        (small / "filler").unlink()
+        daemon.knows()
+        assert daemon.build(kept)["status"] == "COMPLETED"
+        daemon.completed(daemon.submit(harmless(tiny, "after")))
+        eventually(reserve.is_dir, PATIENCE_S)
+        eventually(lambda: is_clean(daemon), PATIENCE_S, what=daemon.litter)
+
+
+def test_inodes_run_out(tmp_path: Path, tiny: str) -> None:
+    """F23"""
+    options = ("--CondaStore.min_free_bytes=0", "--CondaStore.min_free_inodes=200")
+    with (
+        mounted(tmp_path / "small", "size=96m", "nr_inodes=2000") as small,
+        served_from(small, *options) as daemon,
+    ):
+        build_id = daemon.submit(harmless(tiny, "gone"))
+        daemon.completed(build_id)
+        crowd(small)
+        daemon.knows("min_free_inodes", "200")
+        assert "min_free_inodes" in refused(daemon, tiny)
+        eventually(lambda: not (daemon.data / ".reserve").exists(), PATIENCE_S)
+        assert daemon.request("DELETE", "/environment/default/gone/").status_code == 200
+        eventually(lambda: daemon.data_of("/environment/") == [], PATIENCE_S)
+        subprocess.run(["rm", "-r", str(small / "crowd")], check=True)
+        daemon.knows()
+        daemon.completed(daemon.submit(harmless(tiny, "after")))
+        eventually(lambda: is_clean(daemon), PATIENCE_S, what=daemon.litter)
+
+
+def test_no_space_at_any_write(tmp_path: Path, tiny: str) -> None:
+    """F21: wherever a build meets the end of the disk, it fails, says so, and leaves nothing."""
+    with (
+        mounted(tmp_path / "small", "size=16m") as small,
+        served_from(small, "--CondaStore.min_free_bytes=0") as daemon,
+    ):
+        daemon.completed(daemon.submit(harmless(tiny, "first")))
+        for leave_kb in (0, 8, 24, 48, 80, 160):
+            fill(small, leave=leave_kb * 1024)
+            answer = daemon.post(harmless(tiny, "first"))
+            assert answer.status_code in (200, 507), answer.text
+            if answer.status_code == 507:
+                assert "full" in answer.json()["message"]
+            (small / "filler").unlink()
+            if answer.status_code == 200:
+                build = daemon.ended(answer.json()["data"]["build_id"])
+                assert build["status"] == "COMPLETED" or "space" in build["status_info"], build
+        daemon.completed(daemon.submit(harmless(tiny, "first")))
+        eventually(lambda: is_clean(daemon), PATIENCE_S, what=daemon.litter)
+        assert daemon.query("PRAGMA integrity_check") == [("ok",)]
+        assert "Traceback" not in daemon.output.read_text()
+
+
+def test_a_directory_that_is_mounted_read_only(tmp_path: Path) -> None:
+    """F29"""
+    with mounted(tmp_path / "small", "size=1m", "ro") as small:
+        daemon = SmallDaemon(small)
+        with pytest.raises(DaemonDied, match=r"can't be used: Read-only file system; set c\."):
+            daemon.start()
+        daemon.client.close()
