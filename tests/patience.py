@@ -9,7 +9,7 @@ from contextlib import contextmanager
 FIRST_WAIT_S = 0.02
 LONGEST_WAIT_S = 0.1
 # For what must come. It costs time only when it does not.
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 TRIES = 5
 
 

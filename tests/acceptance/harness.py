@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.patience import PATIENCE_S, pauses
 
-BUILD_TIMEOUT_S = 180.0
+BUILD_TIMEOUT_S = 300.0
 BUILD_ARTIFACTS = "--CondaStore.build_artifacts"
 DEFAULTS = [
     ("--CondaStoreServer.port", 0),
@@ -188,7 +188,8 @@ class Daemon:
     def socket(self, build_id: int, offset: int = 0) -> ClientConnection:
         """Opens the websocket of a build's log."""
         url = self.url.replace("http://", "ws://")
-        return connect(f"{url}/api/v1/build/{build_id}/logs/ws?offset={offset}", max_size=None)
+        address = f"{url}/api/v1/build/{build_id}/logs/ws?offset={offset}"
+        return listen(address)
 
     def cancel(self, build_id: int) -> None:
         """Cancels a build, which must be accepted."""
@@ -285,6 +286,19 @@ class Daemon:
             key: self.query(f"SELECT count(*) FROM {sql}")[0][0] for key, sql in queries.items()
         }
         return {key: count for key, count in counts.items() if count}
+
+
+def get(url: str) -> httpx.Response:
+    """GETs as somebody without a token."""
+    return httpx.get(url, timeout=PATIENCE_S)
+
+
+def listen(url: str, **options: Any) -> ClientConnection:
+    """Opens a websocket, and does not give it up when the other side is slow."""
+    connection: ClientConnection = connect(
+        url, max_size=None, open_timeout=PATIENCE_S, ping_interval=None, **options
+    )
+    return connection
 
 
 async def _queried(url: str, sql: str) -> list[tuple[Any, ...]]:

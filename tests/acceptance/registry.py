@@ -16,6 +16,7 @@ from condastore.tables import Task, TaskState, utcnow
 from tests import images, rows
 from tests.acceptance.harness import Daemon
 from tests.images import Made
+from tests.patience import PATIENCE_S
 
 T = TypeVar("T")
 VERSION = "docker-distribution-api-version"
@@ -114,7 +115,7 @@ class Puller:
     def __init__(self, daemon: Daemon, password: str | None = None) -> None:
         self._url = daemon.url
         self._auth = None if password is None else httpx.BasicAuth("anybody", password)
-        self.client = httpx.Client(timeout=30)
+        self.client = httpx.Client(timeout=PATIENCE_S)
 
     def __enter__(self) -> "Puller":
         return self

@@ -22,7 +22,7 @@ from tests.patience import PATIENCE_S, is_quick, soon
 
 SOON_S = 1.0
 # Beyond this a busy machine is no excuse.
-MOST_S = 4.0
+MOST_S = 8.0
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def canceled(daemon: Daemon, build_id: int) -> float:
     """Cancels a build; returns how many seconds it took until it was."""
     began = time.monotonic()
     daemon.cancel(build_id)
-    assert daemon.ended(build_id, PATIENCE_S)["status"] == "CANCELED"
+    assert daemon.ended(build_id)["status"] == "CANCELED"
     return time.monotonic() - began
 
 
@@ -132,7 +132,7 @@ def test_in_pip(daemon: Daemon, server: ChannelServer) -> None:
         index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
         pip = {"pip": ["alpha", f"--index-url {index}"]}
         wanted = specification(server)
-        silent.settimeout(PATIENCE_S)
+        silent.settimeout(3 * PATIENCE_S)
 
         def attempt() -> float:
             build_id = daemon.submit({**wanted, "dependencies": ["python", pip]})
@@ -185,5 +185,5 @@ def test_deleting_an_environment_cancels_what_builds_for_it(
         eventually(lambda: daemon.request("GET", path).status_code == 404)
         assert daemon.request("GET", "/environment/default/halted/").status_code == 404
         assert daemon.prefixes() == []
-        assert daemon.processes() == []
+        eventually(lambda: not daemon.processes(), what=daemon.processes)
         assert_becomes_clean(daemon)

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from devtools.localchannel.server import ChannelServer, Fault, serve
-from tests.acceptance.harness import FOREVER_S, Daemon, eventually, running
+from tests.acceptance.harness import FOREVER_S, Daemon, eventually, get, running
 from tests.channels import write_channel
 
 # The jobs are niced, and machines that test are busy.
@@ -45,7 +44,7 @@ def index(daemon: Daemon, channels: list[str]) -> None:
 
 def page(daemon: Daemon, query: str = "") -> dict[str, Any]:
     # Nobody needs to sign in for it.
-    response = httpx.get(f"{daemon.url}/api/v1/package/?{query}")
+    response = get(f"{daemon.url}/api/v1/package/?{query}")
     assert response.status_code == 200, response.text
     found: dict[str, Any] = response.json()
     return found

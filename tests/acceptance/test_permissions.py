@@ -10,7 +10,7 @@ from starlette.routing import WebSocketRoute
 
 from condastore.http.app import API
 from condastore.http.operations import Resource
-from tests.acceptance.harness import Daemon
+from tests.acceptance.harness import Daemon, listen
 
 # Whoever asks may be anybody.
 OPEN = {
@@ -217,12 +217,10 @@ def test_tokens_are_listed_and_revoked(scene: Scene) -> None:
 
 
 def test_a_websocket_asks_for_permission_too(scene: Scene) -> None:
-    from websockets.sync.client import connect
-
     (path,) = [route.path for route in API if isinstance(route, WebSocketRoute)]
     url = scene.daemon.url.replace("http://", "ws://")
     address = f"{url}/api/v1{path.format(build_id=scene.build_id)}"
     for who, allowed in (("viewer", True), ("bob", False), ("nobody", False)):
         headers = {"Authorization": f"Bearer {scene.tokens[who]}"}
-        with connect(address, additional_headers=headers) as socket:
+        with listen(address, additional_headers=headers) as socket:
             assert ("not authorized" in str(socket.recv())) is not allowed

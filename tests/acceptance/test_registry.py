@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from condastore import oci
-from tests.acceptance.harness import Daemon, running
+from tests.acceptance.harness import Daemon, get, running
 from tests.acceptance.registry import (
     CODES,
     VERSION,
@@ -116,7 +116,7 @@ def test_02_no_request_is_an_error_of_ours(
 
 def test_01_ping(scene: Scene) -> None:
     for path in ("/v2/", "/v2"):
-        answer = httpx.get(scene.daemon.url + path)
+        answer = get(scene.daemon.url + path)
         assert_refused(answer, 401, "UNAUTHORIZED")
         assert answer.headers["www-authenticate"].startswith("Bearer realm=")
     answer = scene.anybody.get("")

@@ -18,7 +18,7 @@ import pytest
 from condastore.dynamic_images import environment_name
 from condastore.tables import TaskState
 from devtools.localchannel.server import ChannelServer, Fault, serve
-from tests.acceptance.harness import Daemon, eventually, running
+from tests.acceptance.harness import Daemon, eventually, get, running
 from tests.acceptance.registry import Content, Puller, assert_refused
 from tests.channels import write_channel
 from tests.images import image
@@ -372,7 +372,7 @@ def test_the_registry_can_be_turned_off(tmp_path: Path) -> None:
     options = ["--CondaStoreServer.enable_registry=False"]
     with running(tmp_path / "data", *options) as daemon:
         for path in ("/v2/", "/registry/token", "/v2/default/env/tags/list"):
-            assert httpx.get(daemon.url + path).status_code == 404
+            assert get(daemon.url + path).status_code == 404
 
 
 def test_a_package_that_no_channel_has_is_refused_at_once(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_a_package_that_no_channel_has_is_refused_at_once(tmp_path: Path) -> Non
     ]
     with running(tmp_path / "data", *options) as daemon, Puller(daemon, daemon.token) as puller:
         updated = "SELECT count(*) FROM conda_channel WHERE last_update IS NOT NULL"
-        eventually(lambda: daemon.query(updated) == [(1,)], timeout_s=60)
+        eventually(lambda: daemon.query(updated) == [(1,)])
         for method in METHODS:
             answer = puller.request(method, f"{dynamic('harmlses.ge.0.1')}/manifests/latest")
             message = assert_refused(answer, 404, "NAME_UNKNOWN")

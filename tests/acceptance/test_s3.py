@@ -6,12 +6,11 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from devtools.servers import S3Server
 from devtools.servers import running as serving
-from tests.acceptance.harness import Daemon, DaemonDied, eventually, running
+from tests.acceptance.harness import Daemon, DaemonDied, eventually, get, running
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def test_artifacts_come_from_s3_and_an_outage_loses_none(
         daemon.completed(first)
         assert_stored_in(server, daemon, first)
         # Who may not read the environment learns no address.
-        stranger = httpx.get(f"{daemon.url}/api/v1/build/{first}/lockfile/")
+        stranger = get(f"{daemon.url}/api/v1/build/{first}/lockfile/")
         assert stranger.status_code == 403 and "location" not in stranger.headers
         assert not list((tmp_path / "data" / "storage").glob("*"))
 
@@ -83,16 +82,14 @@ def test_archives_and_images_are_fetched_from_s3(
             daemon.made(build_id, artifact)
         archive = daemon.request("GET", f"/build/{build_id}/archive/")
         assert archive.status_code == 307
-        with tarfile.open(
-            fileobj=io.BytesIO(httpx.get(archive.headers["location"]).content)
-        ) as tar:
+        with tarfile.open(fileobj=io.BytesIO(get(archive.headers["location"]).content)) as tar:
             assert "bin/conda-unpack" in tar.getnames()
-        manifest = httpx.get(f"{daemon.url}/v2/default/web/manifests/latest")
+        manifest = get(f"{daemon.url}/v2/default/web/manifests/latest")
         for layer in manifest.json()["layers"]:
-            blob = httpx.get(f"{daemon.url}/v2/default/web/blobs/{layer['digest']}")
+            blob = get(f"{daemon.url}/v2/default/web/blobs/{layer['digest']}")
             assert blob.status_code == 307
             assert blob.headers["docker-content-digest"] == layer["digest"]
-            data = httpx.get(blob.headers["location"]).content
+            data = get(blob.headers["location"]).content
             assert f"sha256:{hashlib.sha256(data).hexdigest()}" == layer["digest"]
         assert not list((tmp_path / "data" / "unstored").glob("*"))
 
@@ -105,7 +102,7 @@ def assert_stored_in(server: S3Server, daemon: Daemon, build_id: int) -> None:
         location = answer.headers["location"]
         assert location.startswith(f"http://localhost:{server.port}/")
         assert answer.headers["cache-control"] == "private, no-store"
-        stored = httpx.get(location)
+        stored = get(location)
         assert stored.status_code == 200 and text in stored.text
     eventually(lambda: list((server.directory / "buckets").glob(f"*/logs/*-{build_id}-env.log")))
     assert "starting build" in daemon.log(build_id)
