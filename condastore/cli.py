@@ -1,4 +1,4 @@
-"""The command line: `condastore serve`, `config`, `token`, `db` and `storage`."""
+"""The command line: `condastore serve`, `config`, `token`, `db`, `storage`, `check`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -32,6 +32,9 @@ condastore builds, versions and serves conda environments.
       Copy everything to another, empty database, such as from SQLite to PostgreSQL.
   condastore storage copy FROM TO [--config=FILE]
       Copy all artifacts, such as from LocalStorage to S3Storage; what is there already stays.
+  condastore check [--repair] [--json] [--config=FILE] [--data=DIR]
+      While no daemon runs: compare the database, the disk and the storage, and mend what differs.
+      Ends with 0 if all is well, 1 if there are problems, 2 if it could not be checked.
   condastore --version
 """
 
@@ -96,6 +99,21 @@ def storage(arguments: Sequence[str]) -> int:
     return storage_command(*_configured(arguments))
 
 
+def check(arguments: Sequence[str]) -> int:
+    """Inspects what a daemon that does not run has left, and mends it."""
+    from condastore.inspection.command import NOT_CHECKED, check_command
+
+    ours = {"--repair", "--json"}
+    try:
+        app, words = _configured([word for word in arguments if word not in ours])
+        if words:
+            raise ConfigurationError(f"condastore check knows no {words[0]!r}")
+        return check_command(app, repair="--repair" in arguments, json="--json" in arguments)
+    except (ConfigurationError, TraitError) as error:
+        print(f"condastore: {error}", file=sys.stderr)
+        return NOT_CHECKED
+
+
 def _configured(arguments: Sequence[str]) -> "tuple[CondaStoreServer, list[str]]":
     """Returns the configuration that the options describe, and the words beside them."""
     from condastore.daemon import CondaStoreServer
@@ -111,6 +129,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "token": token,
     "db": db,
     "storage": storage,
+    "check": check,
 }
 
 
