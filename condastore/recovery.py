@@ -21,7 +21,7 @@ from condastore.prefixes import Store
 from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, Task, TaskState
-from condastore.tasks import Requeued, enqueue, enqueue_once
+from condastore.tasks import LEASE_S, Requeued, enqueue, enqueue_once
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,12 @@ async def recover(
 
 
 async def take_over_for_ever(database: Database, pool: Pool) -> None:
-    """Takes over the work of other daemons that die, when their leases have ended."""
-    while not database.is_sqlite:
-        await asyncio.sleep(TAKEOVER_S)
+    """Takes over the work of other daemons that die, when their leases have ended.
+
+    On SQLite there are none, but the end of a task of this one may not have been recorded.
+    """
+    while True:
+        await asyncio.sleep(LEASE_S if database.is_sqlite else TAKEOVER_S)
         try:
             await _take_over(pool, _requeue)
         except Exception:
