@@ -88,7 +88,8 @@ def arn(build: Build) -> str:
 def move_build(build: Build, to: BuildStatus, info: str | None = None) -> None:
     """Moves a build within the session that it was loaded in; `info` is for its users.
 
-    This is the only writer of a build's status. Raises `Conflict` if the transition is not legal.
+    This and `lose_build` are the only writers of a build's status. Raises `Conflict` if the
+    transition is not legal.
     """
     check_transition(build.status, to)
     build.status = to
@@ -100,6 +101,17 @@ def move_build(build: Build, to: BuildStatus, info: str | None = None) -> None:
             build.started_on = utcnow()
         case _:
             build.ended_on = utcnow()
+
+
+def lose_build(build: Build, info: str) -> None:
+    """Records that a build's files are gone, which it was COMPLETED with: nothing but their loss
+    takes that back. The build is FAILED, for the reason `info`."""
+    build.build_artifacts = [
+        artifact
+        for artifact in build.build_artifacts
+        if artifact.artifact_type != ArtifactType.DIRECTORY
+    ]
+    build.status, build.status_info, build.size = BuildStatus.FAILED, info, 0
 
 
 def add_artifact(build: Build, artifact: ArtifactType, key: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `condastore serve`, `config`, `token`, `db`, `storage`, `systemd`."""
+"""The command line: `condastore serve`, `config`, `token`, `db`, `storage`, `systemd`, `check`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -32,6 +32,9 @@ condastore builds, versions and serves conda environments.
   condastore systemd [--user | --socket] [--config=FILE] [--Class.trait=value ...]
       Print a unit for systemd that suits the settings: the service, one for a user's own
       manager, or the socket that starts it (docs/deployment.md).
+  condastore check [--repair] [--json] [--config=FILE] [--data=DIR]
+      While no daemon runs: compare the database, the disk and the storage, and mend what differs.
+      Ends with 0 if all is well, 1 if there are problems, 2 if it could not be checked.
   condastore --version
 """
 
@@ -93,6 +96,21 @@ def storage(arguments: Sequence[str]) -> int:
     return storage_command(*_configured(arguments))
 
 
+def check(arguments: Sequence[str]) -> int:
+    """Inspects what a daemon that does not run has left, and mends it."""
+    from condastore.inspection.command import NOT_CHECKED, check_command
+
+    ours = {"--repair", "--json"}
+    try:
+        app, words = _configured([word for word in arguments if word not in ours])
+        if words:
+            raise ConfigurationError(f"condastore check knows no {words[0]!r}")
+        return check_command(app, repair="--repair" in arguments, json="--json" in arguments)
+    except (ConfigurationError, TraitError) as error:
+        print(f"condastore: {error}", file=sys.stderr)
+        return NOT_CHECKED
+
+
 def systemd(arguments: Sequence[str]) -> int:
     """Prints a unit for systemd."""
     from condastore.systemd.unit import Unit
@@ -120,6 +138,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "db": db,
     "storage": storage,
     "systemd": systemd,
+    "check": check,
 }
 
 

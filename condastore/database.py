@@ -375,7 +375,7 @@ class Database:
 
     async def check(self) -> list[str]:
         """Returns what is wrong with the schema and the rows, a sentence each."""
-        version = await self.schema_version() if self._is_made() else None
+        version = await self.schema_version() if self.is_made() else None
         if version is None:
             return ["there is no schema yet: the daemon makes it when it starts"]
         if version != HEAD:
@@ -389,14 +389,14 @@ class Database:
         found = [f"the file is damaged: {line}" for line in damage if line != "ok"]
         return found + [f"{row[0]} row {row[1]} refers to no row of {row[2]}" for row in orphans]
 
-    def _is_made(self) -> bool:
+    def is_made(self) -> bool:
         """Whether there can be a schema; opening a SQLite file would make it."""
         return not self.is_sqlite or Path(self._url.database or "").exists()
 
     async def _back_up(self) -> None:
         """Copies a SQLite file that will be migrated, beside it and named after its revision."""
         path = Path(self._url.database or "")
-        if not self._is_made():
+        if not self.is_made():
             return
         version = await self.schema_version()
         if version is None or version >= HEAD or not self._upgrade:

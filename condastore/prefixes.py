@@ -56,12 +56,14 @@ class Store:
 
     def prefix(self, namespace: str, build_version: int, key: str) -> Path:
         """Returns a build's prefix. Raises `BuildError` if its path is too long to be one."""
-        directory = self.build_template.format(
-            store_directory=self.root, namespace="" if build_version == 3 else namespace
-        )
-        path = Path(os.path.normpath(directory)) / key
+        path = self.prefixes("" if build_version == 3 else namespace) / key
         check_prefix(str(path))
         return path
+
+    def prefixes(self, namespace: str) -> Path:
+        """Returns where a namespace's prefixes are; for none, those of version 3."""
+        directory = self.build_template.format(store_directory=self.root, namespace=namespace)
+        return Path(os.path.normpath(directory))
 
     def environment_link(self, namespace: str, name: str) -> Path:
         """Returns the symbolic link that points to an environment's current build."""

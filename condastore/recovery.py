@@ -21,7 +21,7 @@ from condastore.prefixes import Store
 from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, Task, TaskState
-from condastore.tasks import Requeued, enqueue, enqueue_once
+from condastore.tasks import LEASE_S, Requeued, enqueue, enqueue_once
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +54,15 @@ async def take_over_for_ever(
 ) -> None:
     """Takes over the work of other daemons that die, when their leases have ended.
 
-    What they took over from this one, and ended, leaves a log here that is nobody's any more.
+    What they took over from this one, and ended, leaves a log here that is nobody's any more. On
+    SQLite there are none, but the end of a task of this one may not have been recorded.
     """
-    while not database.is_sqlite:
-        await asyncio.sleep(TAKEOVER_S)
+    while True:
+        await asyncio.sleep(LEASE_S if database.is_sqlite else TAKEOVER_S)
         try:
             await _take_over(pool, _requeue)
-            await _store_logs(database, storage, logs)
+            if not database.is_sqlite:
+                await _store_logs(database, storage, logs)
         except Exception:
             logger.exception("the work of dead daemons can't be looked for")
 

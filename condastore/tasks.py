@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, func, nulls_first, or_, select, update
+from sqlalchemy import Table, and_, bindparam, func, nulls_first, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -187,16 +187,17 @@ class TaskQueue:
     ) -> Recovery:
         """Takes over the tasks of owners that are gone.
 
-        On SQLite every other owner is gone, because the state directory has one daemon; on
-        PostgreSQL those whose lease has ended, and this owner itself where it could not record an
-        end: what it is `running` stays. `requeued` is called within the transaction with the
+        Those are the owners whose lease has ended, and this owner itself where it could not record
+        an end: what it is `running` stays. On SQLite every other owner is gone as well, because
+        the state directory has one daemon. `requeued` is called within the transaction with the
         builds whose tasks wait again, before anybody can claim these.
         """
-        gone = [Task.state == TaskState.RUNNING]
-        if self._database.is_sqlite:
-            gone.append(Task.lease_owner != self._owner)
-        else:
-            gone += [Task.lease_until < epoch(), Task.id.not_in(running)]
+        ended = and_(Task.lease_until < epoch(), Task.id.not_in(running))
+        another = Task.lease_owner != self._owner
+        gone = [
+            Task.state == TaskState.RUNNING,
+            or_(ended, another) if self._database.is_sqlite else ended,
+        ]
         recovery = Recovery()
         async with self._database.write() as session:
             now = await session.scalar(select(epoch())) or 0.0

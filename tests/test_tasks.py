@@ -289,6 +289,22 @@ async def test_the_tasks_of_a_dead_owner_are_taken_over(database: Database) -> N
     assert (await row(database, cancelled)).state == TaskState.CANCELED
 
 
+async def test_an_own_task_whose_end_was_not_recorded_is_taken_over(database: Database) -> None:
+    lost, at_work, fresh = await add(database, *[("a", 0)] * 3)
+    queue = TaskQueue(database, "me")
+    for _ in range(3):
+        await claimed(queue)
+    await change(database, lost, lease_until=0.0)
+    await change(database, at_work, lease_until=0.0)
+
+    recovery = await queue.recover(running=[at_work])
+
+    assert [claim.id for claim in recovery.queued] == [lost]
+    assert (await row(database, lost)).state == TaskState.QUEUED
+    assert (await row(database, at_work)).state == TaskState.RUNNING
+    assert (await row(database, fresh)).state == TaskState.RUNNING
+
+
 async def test_a_crash_in_the_recovery_loses_nothing(database: Database) -> None:
     [task_id] = await add(database, ("a", 0))
     await claimed(TaskQueue(database, "dead"))

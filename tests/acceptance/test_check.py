@@ -1,0 +1,174 @@
+"""`condastore check`: whatever is lost or left over is found, and mended (I15)."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.harness import Daemon, eventually, is_clean, running
+
+# Each check costs a second of CPU, so several faults are made, found and mended at once.
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> tuple[Path, Path]:
+    """The data directory of a daemon that has stopped, all being well, and a copy of it."""
+    data = tmp_path_factory.mktemp("check") / "data"
+    wanted = {"name": "kept", "channels": [tiny], "dependencies": ["harmless"]}
+    with running(data) as daemon:
+        for _ in range(2):
+            build_id = daemon.submit(wanted)
+            daemon.completed(build_id)
+        daemon.request("POST", f"/build/{build_id}/artifacts/CONDA_PACK/")
+        daemon.made(build_id, "CONDA_PACK")
+        eventually(lambda: is_clean(daemon), what=daemon.litter)
+    copy = data.with_name("copy")
+    shutil.copytree(data, copy, symlinks=True)
+    return data, copy
+
+
+@pytest.fixture
+def data(sound: tuple[Path, Path]) -> Path:
+    """That directory as it was; it can't be used elsewhere, since prefixes have their paths."""
+    data, copy = sound
+    shutil.rmtree(data)
+    shutil.copytree(copy, data, symlinks=True)
+    return data
+
+
+def check(data: Path, *options: str) -> tuple[int, Any]:
+    """Returns the exit status, and what was said."""
+    command = [sys.executable, "-m", "condastore", "check", f"--data={data}", *options]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in run.stderr, run.stderr
+    return run.returncode, json.loads(run.stdout) if "--json" in options else run
+
+
+def kinds(data: Path, *options: str) -> set[str]:
+    """Returns the kinds of what a check finds, which must be something."""
+    status, said = check(data, "--json", *options)
+    assert said["not_repaired"] == []
+    assert status == (0 if options else 1)
+    return {row["kind"] for row in said["findings"]}
+
+
+def assert_is_sound(data: Path) -> None:
+    status, said = check(data)
+    assert status == 0, said.stdout
+    assert said.stdout == "database, disk and storage agree, and nothing is left over\n"
+
+
+def rows(data: Path, sql: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(data / "condastore.sqlite")) as connection, connection:
+        found: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
+    return found
+
+
+def test_what_a_stopped_daemon_leaves_is_sound(data: Path) -> None:
+    assert_is_sound(data)
+
+
+def test_lost_files_of_a_build_are_found_and_its_environment_goes_to_another(data: Path) -> None:
+    first, second = sorted(
+        rows(data, "SELECT build_id, key FROM build_artifact WHERE artifact_type = 'DIRECTORY'")
+    )
+    shutil.rmtree(second[1])
+    assert "build without its files" in kinds(data)
+
+    assert "build without its files" in kinds(data, "--repair")
+
+    assert_is_sound(data)
+    assert os.readlink(data / "state/default/envs/kept") == first[1]
+    assert rows(data, "SELECT current_build_id FROM environment") == [(first[0],)]
+    (build,) = rows(data, f"SELECT status, status_info FROM build WHERE id = {second[0]}")
+    assert build == ("FAILED", "its files were lost from the disk; rebuild it")
+    daemon = Daemon(data).start()
+    try:
+        # What the archive was made of is gone, but it is still the build's.
+        assert daemon.request("GET", f"/build/{second[0]}/archive/").status_code == 200
+        answer = daemon.request("PUT", f"/build/{second[0]}/")
+        assert answer.status_code == 200
+        daemon.completed(answer.json()["data"]["build_id"])
+    finally:
+        assert daemon.stop() == 0
+        daemon.client.close()
+    assert_is_sound(data)
+
+
+def test_lost_and_stray_files_are_found_and_put_away(data: Path) -> None:
+    state, link = data / "state", data / "state/default/envs/kept"
+    target = os.readlink(link)
+    (state / "default/12345678-1-99-stray/conda-meta").mkdir(parents=True)
+    (state / "gone/12345678-1-98-stray/conda-meta").mkdir(parents=True)
+    link.unlink()
+    link.with_name("nobody").symlink_to(target)
+    (archive,) = (data / "storage/archive").iterdir()
+    archive.unlink()
+    (data / "storage/yaml/12345678-1-99-stray.yml").write_text("kept")
+    (data / "logs/12345678-1-99-stray.log").write_text("a log")
+    for litter in (".trash/x", ".scratch/x", ".pkgs/work/x", ".pkgs/store/x"):
+        (state / litter).mkdir()
+    (state / ".pkgs/claims/x").touch()
+    (data / "storage/.unfinished/x").touch()
+    (data / "index").mkdir(exist_ok=True)
+    (data / "index/packages.sqlite").write_text("no database" * 999)
+    expected = {
+        "files without a build",
+        "environment link that names the wrong build",
+        "link of no environment",
+        "artifact without its bytes",
+        "stored file without a row",
+        "log without a build",
+        "file on its way out",
+        "directory of a dead child",
+        "half-made package",
+        "package that was never synced",
+        "claim to a package of a dead build",
+        "half-written file",
+        "damaged package index",
+    }
+    assert kinds(data) == expected
+    assert kinds(data, "--repair") == expected
+    assert_is_sound(data)
+    assert os.readlink(link) == target
+    # Nothing is thrown away of which nobody knows whether it is wanted.
+    assert sorted(path.name for path in (state / ".lost").iterdir()) == [
+        "default-12345678-1-99-stray",
+        "gone-12345678-1-98-stray",
+    ]
+    assert (data / "lost/yaml-12345678-1-99-stray.yml").read_text() == "kept"
+    assert (data / "lost/12345678-1-99-stray.log").read_text() == "a log"
+    assert rows(data, "SELECT state FROM task WHERE kind = 'archive' ORDER BY id DESC LIMIT 1") == [
+        ("QUEUED",)
+    ]
+
+
+def test_what_claims_to_run_is_queued_again(data: Path) -> None:
+    rows(data, "UPDATE task SET state = 'RUNNING', lease_owner = 'x' WHERE id = 1")
+    rows(data, "UPDATE build SET status = 'QUEUED' WHERE id = 1")
+    assert kinds(data) == {"task that claims to run"}
+    assert kinds(data, "--repair") == {"task that claims to run"}
+    assert_is_sound(data)
+
+
+def test_a_daemon_that_runs_is_not_disturbed(data: Path, tiny: str) -> None:
+    with running(data) as daemon:
+        status, said = check(data, "--repair")
+        assert status == 2
+        (sentence,) = said.stderr.splitlines()
+        assert f"another condastore (process {daemon.pid}) uses {data}" in sentence
+        wanted = {"name": "kept", "channels": [tiny], "dependencies": ["harmless"]}
+        daemon.completed(daemon.submit(wanted))
+
+
+def test_what_can_not_be_checked_ends_with_two(tmp_path: Path) -> None:
+    assert check(tmp_path / "nothing")[0] == 2
+    assert not (tmp_path / "nothing").exists()
+    assert check(tmp_path, "--dance")[0] == 2
