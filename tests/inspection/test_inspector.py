@@ -1,0 +1,121 @@
+"""What an inspection says of rows, on SQLite and on PostgreSQL."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, insert, select, update
+
+from condastore.build_rows import add_artifact, find_build
+from condastore.builds import ArtifactType, BuildStatus
+from condastore.configuration import CondaStore
+from condastore.database import Database
+from condastore.inspection.findings import mend_all
+from condastore.inspection.inspector import inspect
+from condastore.inspection.scene import Scene
+from condastore.oci import blob_key
+from condastore.prefixes import Store
+from condastore.storage import LocalStorage
+from condastore.tables import (
+    Base,
+    Blob,
+    Build,
+    Image,
+    Layer,
+    Manifest,
+    Task,
+    TaskState,
+    manifest_blobs,
+    manifest_children,
+)
+from condastore.tasks import TaskQueue, enqueue
+from tests.rows import add_build
+
+LOST, THERE = (f"sha256:{number:064x}" for number in (1, 2))
+
+
+@pytest.fixture
+def scene(database: Database, tmp_path: Path) -> Scene:
+    store = Store.of(CondaStore(data_directory=str(tmp_path)))
+    store.make()
+    storage = LocalStorage(storage_path=str(tmp_path / "storage"))
+    return Scene(database, store, storage, tmp_path, tmp_path / "storage/.unfinished", 3600)
+
+
+async def mended(scene: Scene) -> list[str]:
+    """Mends everything, looks that nothing is left, and returns the kinds of what there was."""
+    found = await inspect(scene)
+    assert await mend_all(found) == []
+    assert await inspect(scene) == []
+    return sorted({finding.kind for finding in found})
+
+
+async def count(scene: Scene, table: type[Base]) -> int:
+    async with scene.database.read() as session:
+        return await session.scalar(select(func.count()).select_from(table)) or 0
+
+
+async def add_completed(scene: Scene) -> int:
+    """Adds a build that has its prefix and its link."""
+    build_id = await add_build(scene.database, status=BuildStatus.COMPLETED, current=True)
+    prefix = scene.store.root / "default" / f"prefix-{build_id}"
+    (prefix / "conda-meta").mkdir(parents=True)
+    async with scene.database.write() as session:
+        add_artifact(await find_build(session, build_id), ArtifactType.DIRECTORY, str(prefix))
+    scene.store.publish(scene.store.environment_link("default", "env"), prefix)
+    return build_id
+
+
+async def test_an_image_whose_blob_is_lost_is_made_again(scene: Scene) -> None:
+    build_id = await add_completed(scene)
+    await scene.storage.put_bytes(blob_key(THERE), b"there")
+    async with scene.database.write() as session:
+        session.add_all(Blob(digest=digest, size=5) for digest in (LOST, THERE))
+        session.add_all(Manifest(digest=name, media_type="x", body=b"") for name in ("top", "m"))
+        await session.flush()
+        session.add(Layer(key="k", diff_id=LOST, media_type="x", blob_digest=LOST))
+        for digest in (LOST, THERE):
+            edge = {"manifest_digest": "m", "blob_digest": digest}
+            await session.execute(insert(manifest_blobs).values(edge))
+        edge = {"parent_digest": "top", "child_digest": "m"}
+        await session.execute(insert(manifest_children).values(edge))
+        session.add(Image(build_id=build_id, key="k", lock_hash="l", manifest_digest="top"))
+        add_artifact(await find_build(session, build_id), ArtifactType.DOCKER_MANIFEST, "top")
+
+    assert await mended(scene) == ["blob without its bytes"]
+
+    assert [await count(scene, table) for table in (Image, Manifest, Layer, Blob)] == [0, 0, 0, 1]
+    async with scene.database.read() as session:
+        tasks = (await session.execute(select(Task.kind, Task.build_id))).all()
+    assert [tuple(task) for task in tasks] == [("image", build_id)]
+
+
+async def test_work_of_a_dead_daemon_waits_again(scene: Scene) -> None:
+    build_id = await add_build(scene.database, status=BuildStatus.BUILDING)
+    async with scene.database.write() as session:
+        enqueue(session, "build", "default", build_id=build_id)
+    assert await TaskQueue(scene.database, "dead").claim(["build"]) is not None
+    async with scene.database.write() as session:
+        await session.execute(update(Task).values(lease_until=0.0))
+
+    assert await mended(scene) == ["build that nothing works on", "task that claims to run"]
+
+    async with scene.database.read() as session:
+        task = (await session.scalars(select(Task))).one()
+        build = await session.get_one(Build, build_id)
+    # One attempt is spent: what kills daemons is given up at last.
+    assert (task.state, task.attempts, build.status) == (TaskState.QUEUED, 1, BuildStatus.QUEUED)
+
+
+async def test_a_build_whose_task_is_lost_gets_another(scene: Scene) -> None:
+    await add_build(scene.database)
+    assert await mended(scene) == ["build that nothing works on"]
+    assert await count(scene, Task) == 1
+
+
+async def test_what_is_recorded_and_not_yet_completed_is_finished(scene: Scene) -> None:
+    build_id = await add_completed(scene)
+    async with scene.database.write() as session:
+        await session.execute(update(Build).values(status=BuildStatus.BUILDING))
+    assert await mended(scene) == ["build that nothing works on"]
+    async with scene.database.read() as session:
+        assert (await session.get_one(Build, build_id)).status == BuildStatus.COMPLETED
