@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from asyncio import to_thread
 from collections.abc import AsyncIterator
 from functools import partial
@@ -77,12 +78,19 @@ def _litter(scene: Scene) -> dict[str, list[Path]]:
         "directory of a dead conda": sorted(store.repodata.glob("external/work/*")),
         "half-written file": sorted(
             [
-                *(scene.unfinished.glob("*") if scene.unfinished else ()),
+                *_half_written(scene.unfinished),
                 *scene.data.glob("*.new"),
                 *store.root.glob("*/envs/.*.new"),
             ]
         ),
     }
+
+
+def _half_written(unfinished: Path | None) -> list[Path]:
+    """Returns what daemons that died were writing; the lock beside it is there for good."""
+    if unfinished is None:
+        return []
+    return [path for path in unfinished.glob("*") if path.name != "lock"]
 
 
 def _remove(scene: Scene, path: Path) -> None:
@@ -91,6 +99,8 @@ def _remove(scene: Scene, path: Path) -> None:
         return
     if path.is_relative_to(scene.store.root):
         scene.discard(path)
+    elif path.is_dir():
+        shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 

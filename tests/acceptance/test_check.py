@@ -117,6 +117,8 @@ def test_lost_and_stray_files_are_found_and_put_away(data: Path) -> None:
         (state / litter).mkdir()
     (state / ".pkgs/claims/x").touch()
     (data / "storage/.unfinished/x").touch()
+    (data / "storage/.unfinished/dead").mkdir()
+    (data / "storage/.unfinished/dead/lock").touch()
     (data / "index").mkdir(exist_ok=True)
     (data / "index/packages.sqlite").write_text("no database" * 999)
     expected = {
