@@ -52,6 +52,16 @@ INSIST_S = (0.2, 0.5, 1, 2, 4, 8, 15, 30)
 # conflicts, a want of resources, an administrator at work.
 _PASSING = ("08", "40", "53", "57")
 _POSTGRESQL_DISK_FULL = "53100"
+# Of SQLite's: what other programs, the memory or the disk are to blame for.
+_PASSING_SQLITE = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+)
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -470,6 +480,8 @@ def _unavailable() -> Iterator[None]:
         raise DatabaseUnavailable from error
     except sqlite3.OperationalError as error:
         # Of the readers' threads, which go past SQLAlchemy.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _PASSING_SQLITE:
+            raise
         logger.warning("the database can't be used: %s", error)
         raise DatabaseUnavailable from error
     except DBAPIError as error:
