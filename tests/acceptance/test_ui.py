@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from devtools.localchannel.server import ChannelServer, Fault
 from tests.acceptance.browser import PHONE, WIDE, Visitor, chromium
-from tests.acceptance.harness import Daemon, eventually, running
+from tests.acceptance.harness import FOREVER_S, Daemon, eventually, running
 
 PREFIX = "/conda-store"
 BUILD_MS = 180_000
@@ -511,7 +512,7 @@ def test_what_forms_do_to_builds(
     expect(page.locator(".facts .pill")).to_have_text("active")
     assert daemon.data_of("/environment/root/handled/")["current_build_id"] == first
 
-    server.faults["*.conda"] = Fault(delay=60)
+    server.faults["*.conda"] = Fault(delay=FOREVER_S)
     slow = {**specification, "channels": [server.url], "dependencies": ["six"]}
     third = daemon.submit(slow, namespace="root")
     visitor.go(f"/ui/build/{third}/")
@@ -705,7 +706,8 @@ def test_the_log_goes_on_after_the_daemon_was_away(
     tmp_path: Path, browser: Browser, server: ChannelServer
 ) -> None:
     """Nothing is missing in it, nothing comes twice; and the page says what happens."""
-    server.faults["*.conda"] = Fault(delay=3)
+    returned = threading.Event()
+    server.faults["*.conda"] = Fault(until=returned)
     with running(tmp_path / "data") as daemon:
         slow = {"name": "slow", "channels": [server.url], "dependencies": ["six"]}
         build_id = daemon.submit(slow)
@@ -717,6 +719,7 @@ def test_the_log_goes_on_after_the_daemon_was_away(
         expect(page.locator("[data-log-state]")).to_contain_text("The connection is lost")
         daemon.arguments = (f"--CondaStoreServer.port={daemon.url.rpartition(':')[2]}",)
         daemon.start()
+        returned.set()
         expect(page.locator("#build-status")).to_contain_text("COMPLETED")
         expect(page.get_by_role("log")).to_contain_text("is default/slow now")
         shown = page.locator(".log-line .text").all_inner_texts()

@@ -20,6 +20,7 @@ from condastore.streams.redis import RedisLogs
 from condastore.tables import Build
 from devtools.servers import PostgreSQLServer, RedisServer, running
 from tests.databases import fresh, opened
+from tests.patience import PATIENCE_S
 from tests.rows import add_build
 
 
@@ -65,7 +66,7 @@ def text_of(positions: list[Any]) -> str:
 
 
 async def until(true: Any) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -101,7 +102,7 @@ async def test_readers_follow_a_build_to_the_daemon_that_takes_it_over(
         # Its row is final a moment before its log is.
         await asyncio.sleep(0.1)
         await two.logs.end(build_id, key, BuildStatus.COMPLETED)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await reading
         assert seen[-1] == Ended("COMPLETED")
         assert text_of(seen) == "done by another\n"

@@ -130,7 +130,7 @@ async def test_a_log_that_is_given_up_ends_its_readers_and_can_be_gone_on_with(
     follower = log.follow(0)
     await hub.release(2)
     log.append("too late\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         assert [p for p in [p async for p in follower] if not isinstance(p, Text)] == []
     assert log.released and hub.live(2) is None
     hub.open(2, KEY).append("second\n")

@@ -11,6 +11,7 @@ import pytest
 
 from condastore import correlation
 from condastore.systemd.journal import MESSAGE_CHARACTERS, JournalHandler, is_journal, priority
+from tests.patience import PATIENCE_S
 
 logger = logging.getLogger("condastore.tests.journal")
 
@@ -19,7 +20,7 @@ logger = logging.getLogger("condastore.tests.journal")
 def journal(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears:
         ears.bind(str(tmp_path / "journal"))
-        ears.settimeout(10)
+        ears.settimeout(PATIENCE_S)
         handler = JournalHandler(str(tmp_path / "journal"))
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from condastore.systemd.notify import Notifier
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -19,7 +20,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def listen(address: str) -> socket.socket:
     ears = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     ears.bind("\0" + address[1:] if address.startswith("@") else address)
-    ears.settimeout(10)
+    ears.settimeout(PATIENCE_S)
     return ears
 
 
@@ -70,7 +71,7 @@ async def test_a_status_is_told_when_it_is_another(
     with listen(str(tmp_path / "notify")) as ears:
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
         task = asyncio.create_task(notifier.tell_status(status))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await done.wait()
         task.cancel()
         ears.setblocking(False)
@@ -94,7 +95,7 @@ async def test_the_watchdog_is_fed_until_a_watched_task_ends(tmp_path: Path) -> 
         watched = [asyncio.create_task(work()) for _ in range(2)]
         feeding = asyncio.create_task(notifier.feed_watchdog(watched))
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             for _ in range(3):
                 assert await loop.sock_recv(ears, 100) == b"WATCHDOG=1"
             assert not feeding.done()
