@@ -103,6 +103,7 @@ def test_what_is_wrong_at_the_start_is_one_sentence(
     with pytest.raises(DaemonDied) as died:
         daemon.start()
     assert daemon.wait() == 1
+    daemon.client.close()
     [sentence] = [line for line in str(died.value).splitlines() if "INFO" not in line]
     assert sentence.startswith("condastore: ") and case.said in sentence
     assert SECRET not in sentence and "Traceback" not in sentence
@@ -114,3 +115,4 @@ def test_a_second_daemon_on_a_directory_says_who_has_it(tmp_path: Path) -> None:
         with pytest.raises(DaemonDied, match=f"process {first.pid}.*c.CondaStore.data_directory"):
             second.start()
         assert second.wait() == 1
+        second.client.close()
