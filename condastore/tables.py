@@ -188,7 +188,7 @@ class BuildArtifact(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     build_id: Mapped[int] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"))
     artifact_type: Mapped[ArtifactType]
-    key: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(Text)
 
 
 class CondaChannel(Base):
@@ -197,7 +197,7 @@ class CondaChannel(Base):
     __tablename__ = "conda_channel"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(255), unique=True)
+    name: Mapped[str] = mapped_column(Text, unique=True)
     last_update: Mapped[datetime | None]
 
 
@@ -210,9 +210,9 @@ class CondaPackage(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     channel_id: Mapped[int] = mapped_column(ForeignKey("conda_channel.id"))
     license: Mapped[str | None] = mapped_column(Text)
-    license_family: Mapped[str | None] = mapped_column(String(64))
+    license_family: Mapped[str | None] = mapped_column(Text)
     name: Mapped[str] = mapped_column(String(255), index=True)
-    version: Mapped[str] = mapped_column(String(64), index=True)
+    version: Mapped[str] = mapped_column(Text, index=True)
     summary: Mapped[str | None] = mapped_column(Text)
     description: Mapped[str | None] = mapped_column(Text)
 
@@ -230,7 +230,7 @@ class CondaPackageBuild(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     package_id: Mapped[int] = mapped_column(ForeignKey("conda_package.id"), index=True)
     channel_id: Mapped[int] = mapped_column(ForeignKey("conda_channel.id"))
-    build: Mapped[str] = mapped_column(String(64), index=True)
+    build: Mapped[str] = mapped_column(Text, index=True)
     build_number: Mapped[int]
     constrains: Mapped[list[str] | None]
     depends: Mapped[list[str]]
@@ -374,7 +374,7 @@ class AuditEntry(Base):
     build_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     via: Mapped[str] = mapped_column(String(16))
-    request_id: Mapped[str | None] = mapped_column(String(32))
+    request_id: Mapped[str | None] = mapped_column(String(64))
 
 
 class UsageSample(Base):

@@ -1,4 +1,4 @@
 """The history of the database's schema, as Alembic revisions."""
 
-HEAD = "0005"
+HEAD = "0006"
 """The revision that this program works with; a test holds it against the newest file."""

@@ -1,6 +1,7 @@
 """Daemons and channels for the acceptance tests."""
 
 import http.server
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,22 @@ import pytest
 
 from devtools.localchannel.hostile import write_hostile
 from devtools.localchannel.server import ChannelServer, serve
-from tests.acceptance.harness import Daemon, running
+from tests.acceptance.harness import DATABASE_SERVER, Daemon, running
 from tests.wheels import add_wheel, served, write_index
+
+
+@pytest.fixture(scope="session", autouse=True)
+def database_server(request: pytest.FixtureRequest) -> None:
+    """With `--database postgresql`, what all daemons of these tests keep their rows on."""
+    if request.config.getoption("database") == "postgresql":
+        os.environ[DATABASE_SERVER] = request.getfixturevalue("postgresql").url()
+
+
+@pytest.fixture(autouse=True)
+def the_right_database(request: pytest.FixtureRequest) -> None:
+    """Skips what only daemons on SQLite do."""
+    if request.node.get_closest_marker("sqlite") and DATABASE_SERVER in os.environ:
+        pytest.skip("only a daemon on SQLite does this")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A real daemon process, driven as its users drive it: over HTTP."""
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -9,8 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from websockets.sync.client import ClientConnection, connect
 from tests.patience import PATIENCE_S, pauses
 
 BUILD_TIMEOUT_S = 300.0
+DATABASE_URL = "--CondaStore.database_url"
+# In the environment: the URL of a PostgreSQL server, on which every daemon gets a database.
+DATABASE_SERVER = "CONDASTORE_TEST_DATABASE_SERVER"
 BUILD_ARTIFACTS = "--CondaStore.build_artifacts"
 DEFAULTS = [
     ("--CondaStoreServer.port", 0),
@@ -47,6 +51,7 @@ class Daemon:
     def __init__(self, data: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.data = data
         self.arguments = arguments
+        self.database_url = _given(arguments, DATABASE_URL) or database_of(data)
         self.env = env or {}
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -98,7 +103,10 @@ class Daemon:
     def defaults(self) -> list[str]:
         """Returns the options that the test did not give."""
         given = {argument.partition("=")[0] for argument in self.arguments}
-        return [f"{name}={value}" for name, value in DEFAULTS if name not in given]
+        defaults = list(DEFAULTS)
+        if DATABASE_SERVER in os.environ:
+            defaults.append((DATABASE_URL, self.database_url))
+        return [f"{name}={value}" for name, value in defaults if name not in given]
 
     @property
     def output(self) -> Path:
@@ -225,18 +233,12 @@ class Daemon:
         found = directory.iterdir() if directory.is_dir() else []
         return sorted(path for path in found if path.name != "envs")
 
-    @property
-    def database_url(self) -> str:
-        """Where its database is."""
-        option = "--CondaStore.database_url="
-        given = [url.removeprefix(option) for url in self.arguments if url.startswith(option)]
-        return given[0] if given else f"sqlite:///{self.data / 'condastore.sqlite'}"
-
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Returns what the database says, past the daemon."""
         if not self.database_url.startswith("sqlite:"):
             return asyncio.run(_queried(self.database_url, sql))
-        with closing(sqlite3.connect(self.data / "condastore.sqlite", timeout=30)) as connection:
+        path = self.database_url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
             return connection.execute(sql).fetchall()
 
     def processes(self) -> list[str]:
@@ -299,6 +301,31 @@ def listen(url: str, **options: Any) -> ClientConnection:
         url, max_size=None, open_timeout=PATIENCE_S, ping_interval=None, **options
     )
     return connection
+
+
+def database_of(data: Path) -> str:
+    """Returns the URL of the database of a data directory: in it, or where `--database` says."""
+    server = os.environ.get(DATABASE_SERVER)
+    if server is None:
+        return f"sqlite:///{data / 'condastore.sqlite'}"
+    name = f"data_{hashlib.sha256(str(data).encode()).hexdigest()[:16]}"
+    asyncio.run(_make_database(server, name))
+    return f"{server.rpartition('/')[0]}/{name}"
+
+
+def _given(arguments: Sequence[str], option: str) -> str | None:
+    found = [text.partition("=")[2] for text in arguments if text.startswith(f"{option}=")]
+    return found[-1] if found else None
+
+
+async def _make_database(server: str, name: str) -> None:
+    """Makes it, unless a daemon was on that data directory before."""
+    connection = await asyncpg.connect(server)
+    try:
+        with suppress(asyncpg.DuplicateDatabaseError):
+            await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
 
 
 async def _queried(url: str, sql: str) -> list[tuple[Any, ...]]:

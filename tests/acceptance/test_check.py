@@ -14,6 +14,7 @@ import pytest
 
 from tests.acceptance.harness import Daemon, eventually, is_clean, running
 
+pytestmark = pytest.mark.sqlite
 # Each check costs a second of CPU, so several faults are made, found and mended at once.
 
 

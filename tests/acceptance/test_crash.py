@@ -206,6 +206,7 @@ def test_a_build_that_kills_the_daemon_is_given_up(tmp_path: Path, tiny: str) ->
         assert_becomes_clean(daemon)
 
 
+@pytest.mark.sqlite
 def test_a_cancel_survives_a_kill(tmp_path: Path, server: ChannelServer) -> None:
     server.faults["*repodata*"] = Fault(delay=FOREVER_S)
     with stopped(tmp_path / "data") as daemon:
@@ -336,6 +337,7 @@ def test_a_warm_solver_that_died_is_not_missed(daemon: Daemon, tiny: str) -> Non
     daemon.completed(daemon.submit(specification(tiny, "harmless")))
 
 
+@pytest.mark.sqlite
 def test_a_database_that_is_locked_for_long_ends_nothing(daemon: Daemon, tiny: str) -> None:
     """As a backup tool does (F37); longer than the daemon waits for a lock."""
     daemon.completed(daemon.submit(specification(tiny, "harmless")))
@@ -492,6 +494,7 @@ def test_a_configuration_file_must_be_there_and_make_sense(tmp_path: Path) -> No
     assert "max_log_bytes" in refusal(tmp_path / "data", f"--config={wrong}")
 
 
+@pytest.mark.sqlite
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     with running(tmp_path / "data"):
         pass
@@ -502,6 +505,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     assert "newer" in sentence
 
 
+@pytest.mark.sqlite
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "condastore.sqlite").write_text("not a database" * 100)

@@ -509,6 +509,7 @@ def test_a_name_that_no_path_can_hold_fails_the_build_and_nothing_else(
     assert shared_daemon.request("DELETE", f"/environment/long/{name}/").status_code == 200
 
 
+@pytest.mark.sqlite
 def test_a_poll_of_what_has_not_changed(built: Built) -> None:
     """Pages of the old interface poll every five seconds."""
     path = f"/build/{built.first}/"

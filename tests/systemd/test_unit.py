@@ -42,6 +42,13 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     CondaStoreServer.clear_instance()
 
 
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the tests run: below /tmp, say, no service can have its data."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+
+
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     CondaStoreServer.clear_instance()
     status = main(["systemd", *arguments])
