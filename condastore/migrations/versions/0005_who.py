@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column("build_id", sa.BigInteger(), nullable=True),
         sa.Column("details", sa.JSON(), nullable=False),
         sa.Column("via", sa.String(length=16), nullable=False),
-        sa.Column("request_id", sa.String(length=32), nullable=True),
+        sa.Column("request_id", sa.String(length=64), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_entry")),
     )
     for column in ("made_on", "actor", "action", "namespace", "build_id"):
