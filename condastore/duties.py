@@ -81,15 +81,13 @@ class Duties:
     async def run(self, name: str, work: Callable[[Turn], Awaitable[None]]) -> None:
         """Does `work` for ever, whenever it is this daemon's turn; it is cancelled when that ends.
 
-        Where no other daemon can be it always is.
+        Where no other daemon can be it always is. Whatever breaks off is begun again.
         """
-        if self._database.is_sqlite:
-            await work(Turn(name))
-            return
         while True:
             try:
-                turn = await self.begin(name)
-                if turn is not None:
+                if self._database.is_sqlite:
+                    await work(Turn(name))
+                elif (turn := await self.begin(name)) is not None:
                     await self._serve(turn, work)
             except TurnOver as over:
                 logger.info("%s", over)
