@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -436,6 +437,13 @@ class Database:
         from condastore.migrations.upgrade import upgrade
 
         upgrade(connection, current)
+
+
+def insert_into(session: AsyncSession, table: Any) -> Any:
+    """Returns an INSERT that can say what becomes of rows that are there already."""
+    # Only the dialect in use: PostgreSQL's takes longer to import than all of condastore.
+    dialect = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}")
+    return dialect.insert(table)
 
 
 def _copy_sqlite(path: Path, backup: Path) -> None:

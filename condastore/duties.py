@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from condastore.database import Database, epoch
+from condastore.database import Database, epoch, insert_into
 from condastore.errors import DatabaseUnavailable
 from condastore.tables import KeyValueStore
 
@@ -190,7 +189,7 @@ class Duties:
 
 async def _row(session: AsyncSession, name: str) -> KeyValueStore:
     """Returns the row of a duty, which nobody else changes before the transaction ends."""
-    new = insert(KeyValueStore).values(prefix=_PREFIX, key=name, value=_NOBODY)
+    new = insert_into(session, KeyValueStore).values(prefix=_PREFIX, key=name, value=_NOBODY)
     await session.execute(new.on_conflict_do_nothing())
     row = await session.scalar(select(KeyValueStore).where(*_of(name)).with_for_update())
     assert row is not None

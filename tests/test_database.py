@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -497,3 +499,12 @@ async def test_an_answer_to_a_commit_that_is_lost_changes_nothing_twice(
             await insisting
             assert len(tries) == 2 and tries[0] is None and tries[1] is not None
             assert await names(database) == ["x"]
+
+
+def test_the_daemon_does_not_wait_for_what_only_postgresql_needs() -> None:
+    program = "import sys; import condastore.daemon; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    modules = set(run.stdout.split())
+    assert "condastore.daemon" in modules
+    heavy = {"sqlalchemy.dialects.postgresql", "asyncpg", "redis", "alembic", "rattler"}
+    assert not heavy & modules
