@@ -31,7 +31,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
-from condastore.errors import ConfigurationError, DatabaseFull, DatabaseUnavailable
+from condastore.errors import (
+    ConfigurationError,
+    DatabaseFull,
+    DatabaseUnavailable,
+    InvalidInput,
+)
 from condastore.files import move_file
 from condastore.migrations import HEAD
 from condastore.tables import Base
@@ -53,6 +58,8 @@ INSIST_S = (0.2, 0.5, 1, 2, 4, 8, 15, 30)
 # conflicts, a want of resources, an administrator at work.
 _PASSING = ("08", "40", "53", "57")
 _POSTGRESQL_DISK_FULL = "53100"
+# Of a text from outside that has a NUL; SQLite finds nothing by it.
+_POSTGRESQL_NO_CHARACTER = "22021"
 # Of SQLite's: what other programs, the memory or the disk are to blame for.
 _PASSING_SQLITE = (
     sqlite3.SQLITE_BUSY,
@@ -494,6 +501,10 @@ def _unavailable() -> Iterator[None]:
         raise DatabaseUnavailable from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""
+        if state == _POSTGRESQL_NO_CHARACTER:
+            raise InvalidInput(
+                "a text has a NUL in it, which no name and no text can have"
+            ) from error
         if state == _POSTGRESQL_DISK_FULL or _is_sqlite_full(error.orig):
             logger.warning("the disk of the database is full")
             raise DatabaseFull from error
