@@ -92,17 +92,19 @@ class Identities:
         until, caller = self._cached.get(token, (0.0, self.anonymous))
         if time.monotonic() < until and not _has_ended(caller):
             return caller
+        cached = self._cached
         caller = await self._caller(token)
         if caller.actor != ANONYMOUS:
             self.seen[caller.actor] = utcnow()
-        if len(self._cached) >= _CACHED:
-            self._cached.clear()
-        self._cached[token] = (time.monotonic() + CACHED_S, caller)
+        if len(cached) >= _CACHED:
+            cached.clear()
+        # In vain, if meanwhile everybody was forgotten: this may be what he was before.
+        cached[token] = (time.monotonic() + CACHED_S, caller)
         return caller
 
     def forget(self) -> None:
         """Looks everybody's rights up anew: roles or tokens have changed."""
-        self._cached.clear()
+        self._cached = {}
 
     async def log_in(self, identity: Identity, lifetime_s: int) -> tuple[str, datetime]:
         """Returns a token for who signed in, and when it ends, with an offset."""

@@ -66,6 +66,28 @@ async def test_who_signs_in_has_his_own_and_everybodys(database: Database) -> No
     assert caller.bindings == {"shared/*": ("viewer",), "ada/*": ("admin",)}
 
 
+async def test_a_token_that_is_revoked_while_it_is_looked_up_is_not_remembered(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = identities(database)
+    token, _ = await found.log_in(ADA, 60)
+    granted, looked, go_on = found._granted, asyncio.Event(), asyncio.Event()
+
+    async def held(namespace: str) -> Bindings:
+        rights = await granted(namespace)
+        looked.set()
+        await go_on.wait()
+        return rights
+
+    monkeypatch.setattr(found, "_granted", held)
+    looking = asyncio.create_task(found.caller(token))
+    await looked.wait()
+    await found.revoke(token)
+    go_on.set()
+    assert (await looking).authenticated
+    assert not (await found.caller(token)).authenticated
+
+
 async def test_who_signs_in_for_the_first_time_may_do_so_in_several_places(
     database: Database,
 ) -> None:
