@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +31,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
-from condastore.errors import ConfigurationError, DatabaseFull, DatabaseUnavailable
+from condastore.errors import (
+    ConfigurationError,
+    DatabaseFull,
+    DatabaseUnavailable,
+    InvalidInput,
+)
 from condastore.files import move_file
 from condastore.migrations import HEAD
 from condastore.tables import Base
@@ -52,6 +58,8 @@ INSIST_S = (0.2, 0.5, 1, 2, 4, 8, 15, 30)
 # conflicts, a want of resources, an administrator at work.
 _PASSING = ("08", "40", "53", "57")
 _POSTGRESQL_DISK_FULL = "53100"
+# Of a text from outside that has a NUL; SQLite finds nothing by it.
+_POSTGRESQL_NO_CHARACTER = "22021"
 # Of SQLite's: what other programs, the memory or the disk are to blame for.
 _PASSING_SQLITE = (
     sqlite3.SQLITE_BUSY,
@@ -438,6 +446,13 @@ class Database:
         upgrade(connection, current)
 
 
+def insert_into(session: AsyncSession, table: Any) -> Any:
+    """Returns an INSERT that can say what becomes of rows that are there already."""
+    # Only the dialect in use: PostgreSQL's takes longer to import than all of condastore.
+    dialect = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}")
+    return dialect.insert(table)
+
+
 def _copy_sqlite(path: Path, backup: Path) -> None:
     """Makes a durable copy of what is committed, also of what is still in the journal."""
     unfinished = backup.with_name(f"{backup.name}.new")
@@ -486,6 +501,10 @@ def _unavailable() -> Iterator[None]:
         raise DatabaseUnavailable from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""
+        if state == _POSTGRESQL_NO_CHARACTER:
+            raise InvalidInput(
+                "a text has a NUL in it, which no name and no text can have"
+            ) from error
         if state == _POSTGRESQL_DISK_FULL or _is_sqlite_full(error.orig):
             logger.warning("the disk of the database is full")
             raise DatabaseFull from error

@@ -92,6 +92,9 @@ class Disk:
         exhausted, self._exhausted = self._exhausted, False
         self.rooms = self._measured()
         for room in self.rooms:
+            if room.is_read_only:
+                # What became so with its reserve keeps it.
+                continue
             if exhausted or room.is_exhausted:
                 _give_up(room.directory / RESERVE)
             elif self._lack(room) is None:

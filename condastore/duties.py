@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from condastore.database import Database, epoch
+from condastore.database import Database, epoch, insert_into
 from condastore.errors import DatabaseUnavailable
 from condastore.tables import KeyValueStore
 
@@ -81,15 +80,13 @@ class Duties:
     async def run(self, name: str, work: Callable[[Turn], Awaitable[None]]) -> None:
         """Does `work` for ever, whenever it is this daemon's turn; it is cancelled when that ends.
 
-        Where no other daemon can be it always is.
+        Where no other daemon can be it always is. Whatever breaks off is begun again.
         """
-        if self._database.is_sqlite:
-            await work(Turn(name))
-            return
         while True:
             try:
-                turn = await self.begin(name)
-                if turn is not None:
+                if self._database.is_sqlite:
+                    await work(Turn(name))
+                elif (turn := await self.begin(name)) is not None:
                     await self._serve(turn, work)
             except TurnOver as over:
                 logger.info("%s", over)
@@ -192,7 +189,7 @@ class Duties:
 
 async def _row(session: AsyncSession, name: str) -> KeyValueStore:
     """Returns the row of a duty, which nobody else changes before the transaction ends."""
-    new = insert(KeyValueStore).values(prefix=_PREFIX, key=name, value=_NOBODY)
+    new = insert_into(session, KeyValueStore).values(prefix=_PREFIX, key=name, value=_NOBODY)
     await session.execute(new.on_conflict_do_nothing())
     row = await session.scalar(select(KeyValueStore).where(*_of(name)).with_for_update())
     assert row is not None

@@ -1,13 +1,13 @@
 """The rows of the packages that builds consist of."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager
 
+from condastore.database import insert_into
 from condastore.tables import CondaChannel, CondaPackage, CondaPackageBuild, build_packages
 
 Record = Mapping[str, Any]
@@ -124,7 +124,5 @@ def _batches(rows: list[Any]) -> Iterable[list[Any]]:
 
 async def _insert(session: AsyncSession, table: Any, rows: list[dict[str, Any]]) -> None:
     """Inserts the rows that are not there yet."""
-    # Only that in use: PostgreSQL's takes longer to import than all of condastore.
-    dialect = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}")
     if rows:
-        await session.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+        await session.execute(insert_into(session, table).on_conflict_do_nothing(), rows)

@@ -190,7 +190,8 @@ class Pool:
             lane.woken.clear()
             claim, delay = (None, None) if lane.held else await self._look(lane)
             if claim is not None:
-                if not (self._draining or lane.held):
+                is_over = await self._end_former(claim)
+                if is_over and not (self._draining or lane.held):
                     return claim
                 await self._record(self._queue.release, claim.id)
                 continue
@@ -201,6 +202,19 @@ class Pool:
             except TimeoutError:
                 continue
         return None
+
+    async def _end_former(self, claim: Claim) -> bool:
+        """Ends this daemon's former run of a task; returns whether there was none.
+
+        Another daemon took it over, as after a pause of this one, and put it back into the queue
+        before this one has found that out. What a former run records would count for the new one.
+        """
+        _, former = self._running.get(claim.id, (None, None))
+        if former is None:
+            return True
+        self.stop(claim.id, Stop.LEASE_LOST)
+        await asyncio.wait([former])
+        return False
 
     async def _look(self, lane: "_Lane") -> tuple[Claim | None, float | None]:
         """Returns a task, or else in how many seconds one will be ready."""

@@ -121,10 +121,16 @@ class Configuration:
 
     @classmethod
     def read(cls, arguments: Sequence[str]) -> "Configuration":
-        """Reads it anew. Raises `ConfigurationError` that says where it is wrong."""
+        """Reads it anew. Raises `ConfigurationError` that says where it is wrong, and no other."""
         app = CondaStoreServer()
-        app.read(list(arguments))
-        return cls.of(app)
+        try:
+            app.read(list(arguments))
+            return cls.of(app)
+        except ConfigurationError:
+            raise
+        except (Exception, SystemExit) as error:
+            # The file may leave the program, and classes of the operator's own raise anything.
+            raise ConfigurationError(f"{type(error).__name__}: {error}") from error
 
     def check(self) -> None:
         """Raises `ConfigurationError` for what does not fit together."""

@@ -375,6 +375,7 @@ class AuditEntry(Base):
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     via: Mapped[str] = mapped_column(String(16))
     request_id: Mapped[str | None] = mapped_column(String(64))
+    """As long as `http.request_ids` takes them from a proxy."""
 
 
 class UsageSample(Base):

@@ -9,6 +9,7 @@ from condastore import correlation
 from condastore.access import ADMINISTRATOR
 from condastore.audit import Action, prune, record
 from condastore.database import Database
+from condastore.http.request_ids import _ID
 from condastore.tables import AuditEntry, utcnow
 
 
@@ -32,6 +33,16 @@ async def test_an_entry_is_there_if_the_change_is(database: Database) -> None:
     assert (entry.actor, entry.token_id, entry.action) == ("admin token", None, "share.grant")
     assert (entry.namespace, entry.environment, entry.build_id) == ("lab", None, None)
     assert (entry.via, entry.request_id, entry.details) == ("api", "0123abcd", details)
+
+
+async def test_the_longest_request_id_of_a_proxy_fits(database: Database) -> None:
+    """Otherwise PostgreSQL would refuse the change itself."""
+    longest = "f" * 64
+    assert _ID.fullmatch(longest) and not _ID.fullmatch(longest + "f")
+    correlation.request_id.set(longest)
+    async with database.write() as session:
+        record(session, ADMINISTRATOR, Action.NAMESPACE_CREATE, "lab")
+    assert [entry.request_id for entry in await entries(database)] == [longest]
 
 
 async def test_what_is_too_old_and_too_much_goes(database: Database) -> None:

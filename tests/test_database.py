@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.database import Database, epoch, uninterrupted
-from condastore.errors import ConfigurationError, DatabaseUnavailable
+from condastore.errors import ConfigurationError, DatabaseUnavailable, InvalidInput
 from condastore.migrations import HEAD
 from condastore.migrations.upgrade import configuration, upgrade
 from condastore.tables import (
@@ -27,6 +29,7 @@ from condastore.tables import (
     KeyValueStore,
     Namespace,
 )
+from condastore.views import Statement
 from devtools.faultproxy import Silence, proxied
 from devtools.servers import PostgreSQLServer
 from tests.databases import URLS, fresh, opened, postgresql_server
@@ -497,3 +500,27 @@ async def test_an_answer_to_a_commit_that_is_lost_changes_nothing_twice(
             await insisting
             assert len(tries) == 2 and tries[0] is None and tries[1] is not None
             assert await names(database) == ["x"]
+
+
+def test_the_daemon_does_not_wait_for_what_only_postgresql_needs() -> None:
+    program = "import sys; import condastore.daemon; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    modules = set(run.stdout.split())
+    assert "condastore.daemon" in modules
+    heavy = {"sqlalchemy.dialects.postgresql", "asyncpg", "redis", "alembic", "rattler"}
+    assert not heavy & modules
+
+
+async def test_a_text_with_a_nul_is_a_mistake_of_who_sent_it(database: Database) -> None:
+    query = select(Namespace.id).where(Namespace.name == "a\0")
+    statement = Statement(query)
+    if database.is_sqlite:
+        assert await database.view(lambda view: view.rows(statement, {})) == []
+        return
+    with pytest.raises(InvalidInput, match="NUL"):
+        await database.view(lambda view: view.rows(statement, {}))
+    with pytest.raises(InvalidInput, match="NUL"):
+        async with database.write() as session:
+            session.add(Namespace(name="a\0"))
+    async with database.read() as session:
+        assert (await session.scalars(select(Namespace.id))).all() == []

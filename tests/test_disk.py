@@ -75,6 +75,18 @@ def test_the_reserve_stays_while_there_is_too_little_and_goes_when_nothing_can_b
     assert (tmp_path / RESERVE).is_dir()
 
 
+def test_a_file_system_that_becomes_read_only_keeps_its_reserve(tmp_path: Path) -> None:
+    with mounted(tmp_path, "size=64m"):
+        found = disk(tmp_path, min_free_bytes=1, min_free_inodes=1)
+        found.look()
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        # As something else says that is full.
+        found.exhausted()
+        found.look()
+        assert found.problem is not None and "read-only" in found.problem
+        assert (tmp_path / RESERVE).is_dir()
+
+
 def test_a_file_system_that_is_mounted_read_only(tmp_path: Path) -> None:
     with mounted(tmp_path, "size=64m", "ro"):
         found = disk(tmp_path, min_free_bytes=1, min_free_inodes=1)

@@ -192,13 +192,29 @@ async def test_work_ends_with_its_turn_and_begins_again(
         assert began == ended and len(set(began)) == len(began)
 
 
-async def test_on_sqlite_it_is_always_this_daemons_turn(tmp_path: Path) -> None:
+async def test_on_sqlite_it_is_always_this_daemons_turn_also_after_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condastore.duties.TRY_S", 0.01)
+    failures = iter([RuntimeError("the watch broke"), LookupError()])
+    done = asyncio.Event()
+
     async with opened(f"sqlite:///{tmp_path / 'a.sqlite'}") as database:
 
         async def work(turn: Turn) -> None:
-            await write(database, turn)
+            async with database.write() as session:
+                await turn.check(session)
+            for failure in failures:
+                raise failure
+            done.set()
+            await asyncio.Event().wait()
 
-        await Duties(database, None).run(DUTY, work)
+        running_ = asyncio.create_task(Duties(database, None).run(DUTY, work))
+        async with asyncio.timeout(60):
+            await done.wait()
+        running_.cancel()
+        await asyncio.wait([running_])
+        assert running_.cancelled()
 
 
 def test_a_url_that_is_none_names_the_setting() -> None:

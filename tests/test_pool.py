@@ -669,6 +669,29 @@ async def test_the_pool_ends_with_its_task_group(database: Database, stage: Stag
     assert await states(database) == [TaskState.RUNNING]
 
 
+async def test_a_task_that_came_back_to_its_old_owner_runs_once_at_a_time(
+    database: Database, stage: Stage
+) -> None:
+    """As after a pause: another daemon took it over and queued it before this one knows of it."""
+    stage.handler = forever
+    pool = pool_of(database, {"build": stage.work()})
+    async with at_work(pool):
+        [task_id] = await add(database, pool)
+        await eventually(lambda: len(stage.runs) == 1)
+        async with database.write() as session:
+            taken = {"state": TaskState.QUEUED, "lease_until": None}
+            await session.execute(update(Task).values(taken))
+        pool.wake()
+        await eventually(lambda: len(stage.runs) == 2)
+        assert stage.stopped == {task_id: Stop.LEASE_LOST}
+        assert stage.most_at_work == 1
+        assert (pool.running, pool.use) == (1, {"builds": (1, 2)})
+        pool.stop(task_id, Stop.CANCELED)
+        assert await ended(database, task_id) == [TaskState.CANCELED]
+        await eventually(lambda: pool.running == 0)
+        assert pool.use == {"builds": (0, 2)}
+
+
 async def test_a_lane_can_be_made_larger_and_smaller(database: Database, stage: Stage) -> None:
     go_on = asyncio.Semaphore(0)
 

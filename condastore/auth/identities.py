@@ -21,7 +21,7 @@ from condastore.access import (
 from condastore.audit import Action, record
 from condastore.auth.authentication import Identity
 from condastore.auth.tokens import AdminToken, Claims, TokenSigner
-from condastore.database import Database
+from condastore.database import Database, insert_into
 from condastore.tables import (
     Namespace,
     NamespaceRoleMapping,
@@ -92,17 +92,19 @@ class Identities:
         until, caller = self._cached.get(token, (0.0, self.anonymous))
         if time.monotonic() < until and not _has_ended(caller):
             return caller
+        cached = self._cached
         caller = await self._caller(token)
         if caller.actor != ANONYMOUS:
             self.seen[caller.actor] = utcnow()
-        if len(self._cached) >= _CACHED:
-            self._cached.clear()
-        self._cached[token] = (time.monotonic() + CACHED_S, caller)
+        if len(cached) >= _CACHED:
+            cached.clear()
+        # In vain, if meanwhile everybody was forgotten: this may be what he was before.
+        cached[token] = (time.monotonic() + CACHED_S, caller)
         return caller
 
     def forget(self) -> None:
         """Looks everybody's rights up anew: roles or tokens have changed."""
-        self._cached.clear()
+        self._cached = {}
 
     async def log_in(self, identity: Identity, lifetime_s: int) -> tuple[str, datetime]:
         """Returns a token for who signed in, and when it ends, with an offset."""
@@ -116,13 +118,7 @@ class Identities:
         )
         async with self._database.write() as session:
             await _add(session, claims, owner=name, maker=name, is_login=True)
-            bindings = {key: list(roles) for key, roles in claims.role_bindings.items()}
-            person = await session.get(Person, name)
-            if person is None:
-                session.add(Person(name=name, role_bindings=bindings))
-            else:
-                person.role_bindings = bindings
-                person.signed_in_on = person.seen_on = utcnow()
+            await _note_sign_in(session, claims, name)
         return self._signer.sign(claims), claims.expires
 
     async def mint(
@@ -232,6 +228,18 @@ async def _add(
     session.add(row)
     await session.flush()
     return row
+
+
+async def _note_sign_in(session: AsyncSession, claims: Claims, name: str) -> None:
+    """Notes who signed in. He may do so for the first time in several places at once."""
+    now = utcnow()
+    values = {
+        "role_bindings": {key: list(roles) for key, roles in claims.role_bindings.items()},
+        "signed_in_on": now,
+        "seen_on": now,
+    }
+    new = insert_into(session, Person).values(name=name, **values)
+    await session.execute(new.on_conflict_do_update(index_elements=["name"], set_=values))
 
 
 def _actor(claims: Claims, row: Token | None) -> str:

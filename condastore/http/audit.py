@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from condastore.errors import InvalidInput
 from condastore.http import shapes
 from condastore.http.operations import Call
 from condastore.http.parameters import NoBody, PageQuery, page_request
@@ -63,7 +64,13 @@ async def list_(call: Call[AuditQuery, NoBody]) -> shapes.Listed[Change]:
 
 
 def _utc(moment: datetime | None) -> datetime | None:
-    """Returns a time as it is stored; one without an offset is UTC already."""
+    """Returns a time as it is stored; one without an offset is UTC already.
+
+    Raises `InvalidInput` for one that is before or after all years.
+    """
     if moment is None or moment.tzinfo is None:
         return moment
-    return moment.astimezone(UTC).replace(tzinfo=None)
+    try:
+        return moment.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise InvalidInput(f"{moment.isoformat()} is no time in UTC") from None

@@ -32,7 +32,9 @@ class ForwardedHeaders:
             host = _first(headers, "x-forwarded-host")
             if _HOST.fullmatch(host):
                 MutableHeaders(scope=changed)["host"] = host
-            address = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+            # A proxy may add a line of its own below that of the client.
+            lines = headers.getlist("x-forwarded-for") or [""]
+            address = lines[-1].rpartition(",")[2].strip()
             with suppress(ValueError):
                 changed["client"] = (str(ip_address(address)), 0)
             scope = changed

@@ -36,6 +36,13 @@ async def inspect_logs(scene: Scene) -> AsyncIterator[Finding]:
                 f"moved to {scene.data / 'lost'}",
                 partial(to_thread, _keep, scene, path),
             )
+        elif build.status in FINAL and await _is_another_daemons(scene, log_key(build)):
+            yield Finding(
+                "log that another daemon has stored",
+                str(path),
+                f"moved to {scene.data / 'lost'}: the stored one is of who took the build over",
+                partial(to_thread, _keep, scene, path),
+            )
         elif build.status in FINAL:
             yield Finding(
                 "log that is not stored",
@@ -105,8 +112,13 @@ def _remove(scene: Scene, path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+async def _is_another_daemons(scene: Scene, key: str) -> bool:
+    """Whether a log is stored that is not of this data directory; on SQLite there is no other."""
+    return not scene.database.is_sqlite and await scene.storage.size(key) is not None
+
+
 def _keep(scene: Scene, path: Path) -> None:
-    target = scene.data / "lost" / path.name
+    target = scene.lost_file(path.name)
     make_directory(target.parent)
     os.rename(path, target)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.build_rows import find_build, lose_build, prefix_of, recorded_prefix
-from condastore.builds import ArtifactType, BuildStatus
-from condastore.errors import BuildError
+from condastore.builds import ArtifactType, BuildStatus, build_id_of
+from condastore.errors import BuildError, InvalidInput
 from condastore.inspection.findings import Finding
 from condastore.inspection.scene import Scene
 from condastore.tables import Build, BuildArtifact, Environment, Namespace
+
+_VERSION_3 = re.compile("[0-9a-f]{32}")
 
 LOST = "its files were lost from the disk; rebuild it"
 
@@ -157,24 +160,37 @@ def _found(scene: Scene, known: set[Path], namespaces: set[str]) -> Iterator[Pat
     root, store = scene.store.prefixes(""), scene.store
     of_links = {store.environment_link(name, "x").parent for name in namespaces}
     for path in _directories(root):
-        if (path / "conda-meta").is_dir():
-            yield from {path} - known
+        if _is_named_as_a_build(path):
+            if path not in known and (path / "conda-meta").is_dir():
+                yield path
         else:
             # A namespace, perhaps one that no row knows any more.
             of_links.add(store.environment_link(path.name, "x").parent)
             namespaces = namespaces | {path.name}
     for parent in sorted({store.prefixes(name) for name in namespaces} - {root}):
         for path in _directories(parent):
-            if path not in known and path not in of_links:
+            if path not in known and path not in of_links and _is_named_as_a_build(path):
                 yield path
 
 
+def _is_named_as_a_build(path: Path) -> bool:
+    """Whether only a build has such a name; what else lies there is somebody else's."""
+    try:
+        return build_id_of(path.name) is not None or _VERSION_3.fullmatch(path.name) is not None
+    except InvalidInput:
+        return False
+
+
 def _directories(parent: Path) -> list[Path]:
+    """Returns those that can be entered: a file system's lost+found is nobody's namespace."""
     entries = sorted(parent.iterdir()) if parent.is_dir() else []
     return [
         path
         for path in entries
-        if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
+        if path.is_dir()
+        and not path.is_symlink()
+        and not path.name.startswith(".")
+        and os.access(path, os.R_OK | os.X_OK)
     ]
 
 

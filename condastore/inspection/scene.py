@@ -47,11 +47,15 @@ class Scene:
         """Moves what is of no use to the trash, which is emptied afterwards."""
         _move(path, self.store.trash / uuid.uuid4().hex)
 
+    def lost_file(self, name: str) -> Path:
+        """Returns where a file goes that nobody knows, beside those that went before it."""
+        return _free(self.data / "lost" / name)
+
     async def put_stored_away(self, key: str) -> None:
         """Takes what no row knows out of the storage, into a file below `lost` in the data."""
-        target = self.data / "lost" / key.replace("/", "-")
+        target = self.lost_file(key.replace("/", "-"))
         await asyncio.to_thread(make_directory, target.parent)
-        with target.open("wb") as file:
+        with target.open("xb") as file:
             async with aclosing(cast(Any, self.storage.read(key))) as pieces:
                 async for piece in pieces:
                     await asyncio.to_thread(file.write, piece)
@@ -73,7 +77,12 @@ async def build_named(scene: Scene, key: str) -> Build | None:
 
 def _move(path: Path, target: Path) -> None:
     make_directory(target.parent)
-    if target.exists():
-        target = target.with_name(f"{target.name}-{uuid.uuid4().hex[:8]}")
-    os.rename(path, target)
+    os.rename(path, _free(target))
     sync_directory(path.parent)
+
+
+def _free(target: Path) -> Path:
+    """Returns a path that nothing has yet."""
+    if os.path.lexists(target):
+        return target.with_name(f"{target.name}-{uuid.uuid4().hex[:8]}")
+    return target

@@ -126,10 +126,14 @@ async def map_entity(
     caller.require("namespace-role-mapping::create", name)
     caller.require("namespace-role-mapping::delete", name)
     rows = _mapping_rows(parts, caller, {entity: roles})
+    if rows:
+        parts.disk.require()
     async with parts.database.write() as session:
         namespace = await _held(session, name)
         others = [row for row in namespace.role_mappings if row.entity != entity]
         namespace.role_mappings = others + rows
+        details = {"on": entity, "may": [row.role for row in rows]}
+        record(session, caller, Action.SHARE_REPLACE, name, details=details)
     parts.identities.forget()
 
 

@@ -1,10 +1,13 @@
 """Telling systemd how the daemon is (sd_notify): datagrams of lines such as `READY=1`."""
 
 import asyncio
+import logging
 import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+logger = logging.getLogger(__name__)
 
 # A status that changes all the time is told no more often than this.
 STATUS_S = 3.0
@@ -48,10 +51,15 @@ class Notifier:
         self.tell(RELOADING=1, MONOTONIC_USEC=now_us)
 
     async def tell_status(self, status: Callable[[], Awaitable[str]]) -> None:
-        """Tells what `status` returns whenever it is another, for ever."""
+        """Tells what `status` returns whenever it is another, for ever, also after it failed."""
         told = ""
         while self.is_heard:
-            text = await status()
+            try:
+                text = await status()
+            except Exception:
+                # Nothing that is only told may end the daemon.
+                logger.exception("what the daemon does can't be told")
+                text = told
             if text != told and self.tell(STATUS=text):
                 told = text
             await asyncio.sleep(STATUS_S)

@@ -455,8 +455,11 @@ def test_who_changed_what(daemon: Daemon, visit: Visit, tiny: str) -> None:
     expect(page.get_by_role("row")).to_have_count(3)
     expect(page.get_by_role("row").nth(1)).to_contain_text(f"rebuilt, as build {build_id + 1}")
     visitor.expected.add("status of 400")
-    visitor.go("/ui/audit/?since=yesterday")
-    expect(page.get_by_role("alert").filter(has_text="write days as")).to_be_visible()
+    for wrong in ("since=yesterday", "until=9999-12-31"):
+        visitor.go(f"/ui/audit/?{wrong}")
+        expect(page.get_by_role("alert").filter(has_text="write days as")).to_be_visible()
+    before_all = daemon.request("GET", "/audit/?since=0001-01-01T00:00:00%2B01:00")
+    assert (before_all.status_code, "is no time in UTC" in before_all.text) == (400, True)
 
 
 def test_what_is_typed_stays_where_it_can_not_be_sent(visit: Visit) -> None:

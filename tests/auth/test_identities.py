@@ -1,5 +1,6 @@
 """Who a token stands for, and what that is worth now."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,13 @@ from sqlalchemy import func, select
 from condastore.access import ADMINISTRATOR, DEFAULT_ROLES, AccessPolicy, Bindings
 from condastore.auth import AdminToken, Identities, Identity, TokenSigner
 from condastore.database import Database
-from condastore.tables import Namespace, NamespaceRoleMapping, NamespaceRoleMappingV2, Token
+from condastore.tables import (
+    Namespace,
+    NamespaceRoleMapping,
+    NamespaceRoleMappingV2,
+    Person,
+    Token,
+)
 
 KEY = "a key of the tests that is long enough"
 POLICY = AccessPolicy.of(DEFAULT_ROLES, {"default/*": ["viewer"]}, {"shared/*": ["viewer"]})
@@ -57,6 +64,43 @@ async def test_who_signs_in_has_his_own_and_everybodys(database: Database) -> No
     caller = await found.caller(token)
     assert (caller.user, caller.primary_namespace, caller.expiration) == ("ada", "ada", expires)
     assert caller.bindings == {"shared/*": ("viewer",), "ada/*": ("admin",)}
+
+
+async def test_a_token_that_is_revoked_while_it_is_looked_up_is_not_remembered(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = identities(database)
+    token, _ = await found.log_in(ADA, 60)
+    granted, looked, go_on = found._granted, asyncio.Event(), asyncio.Event()
+
+    async def held(namespace: str) -> Bindings:
+        rights = await granted(namespace)
+        looked.set()
+        await go_on.wait()
+        return rights
+
+    monkeypatch.setattr(found, "_granted", held)
+    looking = asyncio.create_task(found.caller(token))
+    await looked.wait()
+    await found.revoke(token)
+    go_on.set()
+    assert (await looking).authenticated
+    assert not (await found.caller(token)).authenticated
+
+
+async def test_who_signs_in_for_the_first_time_may_do_so_in_several_places(
+    database: Database,
+) -> None:
+    found = identities(database)
+    signed_in = await asyncio.gather(*(found.log_in(ADA, 60) for _ in range(8)))
+    for token, _ in signed_in:
+        assert (await found.caller(token)).user == "ada"
+    other = Identity("ada", {"ada/*": ("viewer",)})
+    await found.log_in(other, 60)
+    async with database.read() as session:
+        [person] = await session.scalars(select(Person))
+    assert (person.name, person.role_bindings) == ("ada", {"ada/*": ["viewer"]})
+    assert person.signed_in_on == person.seen_on
 
 
 async def test_a_revoked_token_is_worth_nothing_at_once(database: Database) -> None:

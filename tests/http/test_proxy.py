@@ -71,6 +71,9 @@ async def test_addresses() -> None:
         ("2001:db8::1", "2001:db8::1"),
         ("unknown", "127.0.0.1"),
         ("192.0.2.7,", "127.0.0.1"),
+        # As proxies that add a line of their own pass it on.
+        ("10.0.0.1\n192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7\nunknown", "127.0.0.1"),
     ],
 )
 async def test_the_address_that_the_proxy_has_seen(said: str, address: str) -> None:
@@ -87,7 +90,7 @@ async def test_the_address_that_the_proxy_has_seen(said: str, address: str) -> N
         "type": "http",
         "scheme": "http",
         "client": ("127.0.0.1", 1),
-        "headers": [(b"x-forwarded-for", said.encode())],
+        "headers": [(b"x-forwarded-for", line.encode()) for line in said.split("\n")],
     }
     await ForwardedHeaders(app)(scope, nothing, nothing)  # type: ignore[arg-type]
     assert found == [address]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from condastore.build_rows import add_artifact, find_build
+from condastore.build_rows import add_artifact, find_build, log_key
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.configuration import CondaStore
 from condastore.database import Database
@@ -119,3 +119,50 @@ async def test_what_is_recorded_and_not_yet_completed_is_finished(scene: Scene) 
     assert await mended(scene) == ["build that nothing works on"]
     async with scene.database.read() as session:
         assert (await session.get_one(Build, build_id)).status == BuildStatus.COMPLETED
+
+
+async def test_what_somebody_else_keeps_beside_prefixes_stays(scene: Scene) -> None:
+    """As in a store that is a file system of its own, or has the storage within it."""
+    build_id = await add_completed(scene)
+    others = ["default/notes", "default/12345678", "storage/blobs", "lost+found/#17"]
+    for name in (*others, "conda/conda-meta", "a" * 64):
+        (scene.store.root / name).mkdir(parents=True)
+    stray, unknown = "default/12345678-1-99-stray", "0123456789abcdef" * 2
+    (scene.store.root / stray).mkdir()
+    (scene.store.root / unknown / "conda-meta").mkdir(parents=True)
+
+    assert await mended(scene) == ["files without a build"]
+
+    assert all((scene.store.root / name).is_dir() for name in others)
+    assert (scene.store.root / "default" / f"prefix-{build_id}").is_dir()
+    kept = {path.name for path in scene.lost.iterdir()}
+    assert kept == {f"{scene.store.root.name}-{unknown}", "default-12345678-1-99-stray"}
+
+
+async def test_what_was_put_away_before_is_not_overwritten(scene: Scene) -> None:
+    for content in (b"first", b"second"):
+        await scene.storage.put_bytes("yaml/12345678-1-99-stray.yml", content)
+        (scene.data / "logs").mkdir(exist_ok=True)
+        (scene.data / "logs/12345678-1-99-stray.log").write_bytes(content)
+        assert await mended(scene) == ["log without a build", "stored file without a row"]
+    kept = sorted(path.read_bytes() for path in (scene.data / "lost").iterdir())
+    assert kept == [b"first", b"first", b"second", b"second"]
+
+
+async def test_a_log_is_not_stored_over_that_of_who_took_the_build_over(scene: Scene) -> None:
+    build_id = await add_completed(scene)
+    async with scene.database.read() as session:
+        key = log_key(await find_build(session, build_id))
+    await scene.storage.put_bytes(key, b"whole")
+    (scene.data / "logs").mkdir()
+    (scene.data / key).write_bytes(b"broken off")
+    of_another = not scene.database.is_sqlite
+    async with scene.database.write() as session:
+        add_artifact(await find_build(session, build_id), ArtifactType.LOGS, key)
+
+    kind = "log that another daemon has stored" if of_another else "log that is not stored"
+    assert await mended(scene) == [kind]
+
+    stored = b"".join([piece async for piece in scene.storage.read(key)])
+    assert stored == (b"whole" if of_another else b"broken off")
+    assert (scene.data / "lost" / Path(key).name).is_file() == of_another

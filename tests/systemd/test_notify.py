@@ -58,7 +58,7 @@ async def test_a_status_is_told_when_it_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("condastore.systemd.notify.STATUS_S", 0.01)
-    statuses = iter(["a", "a", "a", "b", "b", "a"])
+    statuses = iter(["a", "a", "", "a", "b", "b", "a"])
     done = asyncio.Event()
 
     async def status() -> str:
@@ -66,6 +66,9 @@ async def test_a_status_is_told_when_it_is_another(
         if text is None:
             done.set()
             return "a"
+        # A database that is damaged fails as no `CondaStoreError`.
+        if not text:
+            raise LookupError
         return text
 
     with listen(str(tmp_path / "notify")) as ears:

@@ -88,6 +88,10 @@ def _day(text: str) -> datetime | None:
     if not text:
         return None
     try:
-        return datetime.strptime(text, "%Y-%m-%d")
+        found = datetime.strptime(text, "%Y-%m-%d")
     except ValueError:
-        raise InvalidInput("write days as 2027-01-31") from None
+        found = datetime.max
+    # There must be a day after it.
+    if found.year == datetime.max.year:
+        raise InvalidInput("write days as 2027-01-31")
+    return found
