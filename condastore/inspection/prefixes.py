@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -19,21 +19,31 @@ from condastore.tables import Build, BuildArtifact, Environment, Namespace
 
 _VERSION_3 = re.compile("[0-9a-f]{32}")
 
+# So many at once, and most of all, are rather a file system that is not mounted.
+MANY_LOST = 3
+DOUBTFUL = (
+    "nothing, since most builds are without their files: is the file system of "
+    "CondaStore.build_directory mounted? If they are really gone, delete these builds"
+)
 LOST = "its files were lost from the disk; rebuild it"
 
 
 async def inspect_prefixes(scene: Scene) -> AsyncIterator[Finding]:
     """Yields prefixes that are missing, and those that no build knows."""
     recorded = await _recorded(scene)
-    for prefix, (build_id, is_deleted) in recorded.items():
-        if not is_deleted and not await asyncio.to_thread((prefix / "conda-meta").is_dir):
-            yield Finding(
-                "build without its files",
-                f"build {build_id}: {prefix}",
-                "the build becomes FAILED, and its environment goes to the newest build that is "
-                f"whole; to have it again: PUT /api/v1/build/{build_id}/",
-                partial(_lose, scene, build_id),
-            )
+    kept = {prefix: number for prefix, (number, is_deleted) in recorded.items() if not is_deleted}
+    lost = await asyncio.to_thread(_without_files, kept)
+    is_doubtful = len(lost) > MANY_LOST and 2 * len(lost) > len(kept)
+    for prefix, build_id in lost.items():
+        yield Finding(
+            "build without its files",
+            f"build {build_id}: {prefix}",
+            DOUBTFUL
+            if is_doubtful
+            else "the build becomes FAILED, and its environment goes to the newest build that is "
+            f"whole; to have it again: PUT /api/v1/build/{build_id}/",
+            None if is_doubtful else partial(_lose, scene, build_id),
+        )
     known = set(recorded) | await _under_way(scene)
     namespaces = await _namespaces(scene)
     for path in await asyncio.to_thread(lambda: list(_found(scene, known, namespaces))):
@@ -43,6 +53,10 @@ async def inspect_prefixes(scene: Scene) -> AsyncIterator[Finding]:
             f"moved to {scene.lost}, from where it can be taken back",
             partial(asyncio.to_thread, scene.put_away, path),
         )
+
+
+def _without_files(prefixes: Mapping[Path, int]) -> dict[Path, int]:
+    return {path: number for path, number in prefixes.items() if not (path / "conda-meta").is_dir()}
 
 
 async def inspect_status(scene: Scene) -> AsyncIterator[Finding]:

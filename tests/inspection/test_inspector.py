@@ -11,6 +11,7 @@ from condastore.configuration import CondaStore
 from condastore.database import Database
 from condastore.inspection.findings import mend_all
 from condastore.inspection.inspector import inspect
+from condastore.inspection.prefixes import MANY_LOST
 from condastore.inspection.scene import Scene
 from condastore.oci import blob_key
 from condastore.prefixes import Store
@@ -166,3 +167,15 @@ async def test_a_log_is_not_stored_over_that_of_who_took_the_build_over(scene: S
     stored = b"".join([piece async for piece in scene.storage.read(key)])
     assert stored == (b"whole" if of_another else b"broken off")
     assert (scene.data / "lost" / Path(key).name).is_file() == of_another
+
+
+async def test_builds_whose_file_system_is_away_are_not_given_up(scene: Scene) -> None:
+    build_ids = [await add_completed(scene) for _ in range(MANY_LOST + 1)]
+    away = scene.store.root / "default"
+    away.rename(scene.store.root / ".away")
+    found = [one for one in await inspect(scene) if one.kind == "build without its files"]
+    assert [one.mend for one in found] == [None] * len(build_ids)
+    await mend_all(await inspect(scene))
+    async with scene.database.read() as session:
+        statuses = set(await session.scalars(select(Build.status)))
+    assert statuses == {BuildStatus.COMPLETED}
