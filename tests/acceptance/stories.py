@@ -111,8 +111,13 @@ def channels(directory: Path, small: Path) -> Iterator[Channels]:
     wheels.mkdir()
     add_wheel(wheels, "alpha", "1.0", [])
     write_index(wheels)
-    with served(wheels, http.server.SimpleHTTPRequestHandler) as url:
+    with served(wheels, _Quiet) as url:
         yield Channels((directory / "tiny").as_uri(), small.as_uri(), f"{url}/simple")
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 class Refused(Exception):
