@@ -78,33 +78,27 @@ class Matrix:
             for action in actions:
                 for passing in range(1, last + 1):
                     case = self._run(point, passing, action)
-                    if case.happened == NOT_REACHED and not case.failed:
+                    if case.happened == NOT_REACHED and passing > 1:
                         # The story is as long with any other fault.
-                        last = max(passing - 1, 1)
-                        if passing > 1:
-                            break
-                        # A point that nothing passes is tested by nobody.
-                        yield Case(point, passing, action, NOT_REACHED, case.seconds, True)
+                        last = passing - 1
                         break
                     yield case
                     if case.failed:
                         break
 
     def _run(self, point: str, passing: int, action: str) -> Case:
-        data = (
-            Path(tempfile.mkdtemp(prefix=f"{point}-{passing}-{action}-", dir=self._root)) / "data"
-        )
+        root = Path(tempfile.mkdtemp(prefix=f"{point}-{passing}-{action}-", dir=self._root))
         began = time.monotonic()
-        failed = False
         try:
-            happened = self._tell(data, point, f"{point}:{passing}:{ACTIONS[action]}")
+            happened = self._tell(root / "data", point, f"{point}:{passing}:{ACTIONS[action]}")
         except Exception as error:
             failed = True
-            data.mkdir(exist_ok=True)
-            (data.parent / "failure.txt").write_text(traceback.format_exc())
-            happened = f"{type(error).__name__}: {shortened(str(error))}; see {data.parent}"
+            (root / "failure.txt").write_text(traceback.format_exc())
+            happened = f"{type(error).__name__}: {shortened(str(error))}; see {root}"
         else:
-            shutil.rmtree(data.parent)
+            # A point that nothing passes is tested by nobody.
+            failed = happened == NOT_REACHED and passing == 1
+            shutil.rmtree(root)
         return Case(point, passing, action, happened, time.monotonic() - began, failed)
 
     def _tell(self, data: Path, point: str, fault: str) -> str:
