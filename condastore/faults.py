@@ -1,8 +1,9 @@
 """Named fault points: places where the crash tests make the daemon die or fail.
 
 `CONDASTORE_FAULT=point:N:action` arms one point: its Nth passing does the action. Actions are
-`kill` (SIGKILL to this process), `raise:ENOSPC` (an OSError of that name) and `sleep:SECONDS`.
-Before it does, it says so on the standard error. Unset, a point costs one look at a global.
+`kill` (SIGKILL to this process), `kill:TERM` (another signal), `raise:ENOSPC` (an OSError of that
+name) and `sleep:SECONDS`. Before it acts, it says so on the standard error. Unset, a point costs
+one look at a global.
 """
 
 import errno
@@ -24,7 +25,7 @@ class _Armed:
     def strike(self) -> None:
         os.write(2, f"{STRUCK}{self.text}\n".encode())
         if self.action == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[f"SIG{self.argument or 'KILL'}"])
         elif self.action == "raise":
             number: int = getattr(errno, self.argument)
             raise OSError(number, os.strerror(number))

@@ -37,7 +37,7 @@ from tests.acceptance.stories import (
 from tests.conftest import CACHE
 from tests.databases import fresh, postgresql_server
 
-ACTIONS = {"kill": "kill", "ENOSPC": "raise:ENOSPC", "EIO": "raise:EIO"}
+ACTIONS = {"kill": "kill", "TERM": "kill:TERM", "ENOSPC": "raise:ENOSPC", "EIO": "raise:EIO"}
 NOT_REACHED = "not reached"
 SHOWN_CHARACTERS = 100
 # A point that is passed without end would be a story that never ends.
@@ -115,7 +115,7 @@ class Matrix:
             happened = _broken(daemon, story, fault)
             if happened == NOT_REACHED:
                 return happened
-            if happened == "died":
+            if happened in ("died", "stopped"):
                 daemon.start()
                 story.tell(daemon)
             assert_sound(daemon)
@@ -149,6 +149,9 @@ def _broken(daemon: Daemon, story: Story, fault: str) -> str:
     if f"{STRUCK}{fault}\n" not in daemon.output.read_text():
         assert happened == "done", happened
         return NOT_REACHED
+    if fault.endswith(":TERM"):
+        assert daemon.wait() == 0, daemon.output.read_text()
+        return "stopped"
     if fault.endswith(":kill"):
         dies(daemon)
         assert_nothing_half_built_is_visible(daemon)
