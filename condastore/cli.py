@@ -32,8 +32,9 @@ condastore builds, versions and serves conda environments.
   condastore systemd [--user | --socket] [--config=FILE] [--Class.trait=value ...]
       Print a unit for systemd that suits the settings: the service, one for a user's own
       manager, or the socket that starts it (docs/deployment.md).
-  condastore check [--repair] [--json] [--config=FILE] [--data=DIR]
+  condastore check [--repair] [--json] [--hashes] [--config=FILE] [--data=DIR]
       While no daemon runs: compare the database, the disk and the storage, and mend what differs.
+      With --hashes every file of the package store is read as well.
       Ends with 0 if all is well, 1 if there are problems, 2 if it could not be checked.
   condastore --version
 """
@@ -100,12 +101,17 @@ def check(arguments: Sequence[str]) -> int:
     """Inspects what a daemon that does not run has left, and mends it."""
     from condastore.inspection.command import NOT_CHECKED, check_command
 
-    ours = {"--repair", "--json"}
+    ours = {"--repair", "--json", "--hashes"}
     try:
         app, words = _configured([word for word in arguments if word not in ours])
         if words:
             raise ConfigurationError(f"condastore check knows no {words[0]!r}")
-        return check_command(app, repair="--repair" in arguments, json="--json" in arguments)
+        return check_command(
+            app,
+            repair="--repair" in arguments,
+            json="--json" in arguments,
+            hashes="--hashes" in arguments,
+        )
     except (ConfigurationError, TraitError) as error:
         print(f"condastore: {error}", file=sys.stderr)
         return NOT_CHECKED

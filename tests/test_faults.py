@@ -43,12 +43,14 @@ def test_a_word_that_means_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -
         fault("point")
 
 
-def test_a_process_is_killed_as_if_from_outside() -> None:
+@pytest.mark.parametrize(("action", "status"), [("kill", -9), ("kill:TERM", -15)])
+def test_a_process_is_killed_as_if_from_outside(action: str, status: int) -> None:
     script = "from condastore.faults import fault\nfault('point')\nprint('alive')"
     ended = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, VARIABLE: "point:1:kill"},
+        env={**os.environ, VARIABLE: f"point:1:{action}"},
         capture_output=True,
         check=False,
     )
-    assert (ended.returncode, ended.stdout) == (-9, b"")
+    assert (ended.returncode, ended.stdout) == (status, b"")
+    assert ended.stderr.decode() == f"fault point: point:1:{action}\n"

@@ -126,6 +126,11 @@ def sweep_job(store: Store) -> Record:
     return {"v": 1, "job": "sweep", "packages_dir": str(store.packages)}
 
 
+def verify_job(store: Store, packages: list[str]) -> Record:
+    """Returns the job that hashes the files of packages, of all of them if none are named."""
+    return {"v": 1, "job": "verify", "packages_dir": str(store.packages), "packages": packages}
+
+
 def _engine(config: CondaStore, settings: Settings) -> Record:
     command = settings.conda_command
     bundled = command == "rattler"

@@ -17,6 +17,7 @@ from condastore.build_rows import (
     add_artifact,
     arn,
     find_build,
+    key_of,
     log_key,
     move_build,
     prefix_of,
@@ -299,6 +300,8 @@ class Builder:
             return
         Reporter(self._logs.open(build_id, key)).line(text)
         await asyncio.to_thread(self._discard, build)
+        if status in FINAL:
+            await self._forget_artifacts(build)
         async with self._database.write() as session:
             if not await holds(session, claim):
                 return
@@ -316,6 +319,15 @@ class Builder:
         # Where the path is too long for a prefix, there is none.
         with suppress(BuildError):
             self._store.discard(prefix_of(self._store, build))
+
+    async def _forget_artifacts(self, build: Build) -> None:
+        """Removes what an attempt has stored that came no further: no row names it."""
+        for artifact in MAKERS:
+            key = storage_key(artifact, key_of(build))
+            try:
+                await self._storage.delete(key)
+            except OSError:
+                logger.exception("build %d: %s is left in the storage", build.id, key)
 
 
 async def _move_to_completed(session: AsyncSession, build_id: int) -> None:

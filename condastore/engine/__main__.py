@@ -72,6 +72,10 @@ def _role(name: str) -> Role:
         from condastore.engine.image import roles
 
         return roles.role(name)
+    if name == "verify":
+        from condastore.engine.verify import verify
+
+        return verify
     from condastore.engine import remove
 
     return {"remove": remove.remove, "sweep": remove.sweep}[name]

@@ -17,6 +17,7 @@ _NICENESS = {
     "image": 10,
     "remove": 15,
     "sweep": 15,
+    "verify": 15,
     "index": 15,
 }
 

@@ -34,6 +34,7 @@ Phase = Literal[
     "installer",
     "base",
     "layers",
+    "verify",
 ]
 
 EVENTS_FD = 3
@@ -91,6 +92,10 @@ class Events:
     def layer(self, **fields: Any) -> None:
         """Says that a layer of an image is made."""
         self._write("layer", **fields)
+
+    def damaged(self, **fields: Any) -> None:
+        """Says that a package of the store is damaged."""
+        self._write("damaged", **fields)
 
     def result(self, **fields: Any) -> None:
         """Ends the job well."""

@@ -153,6 +153,13 @@ class SweepJob(TypedDict):
     packages_dir: str
 
 
+class VerifyJob(TypedDict):
+    """Compare packages of the store, or all of them, with their own lists of files."""
+
+    packages_dir: str
+    packages: NotRequired[list[str]]
+
+
 class PackJob(TypedDict):
     """Make one file out of a prefix, with packages that were packed before if `fragments`."""
 

@@ -41,6 +41,11 @@ class PackageStore:
         """Where the package with this hash is, if it is there."""
         return self._packages / sha256
 
+    def names(self) -> list[str]:
+        """The hashes of the packages that are there."""
+        found = self._packages.iterdir() if self._packages.is_dir() else []
+        return sorted(path.name for path in found if path.suffix != _MARK)
+
     def read_index(self, sha256: str) -> dict[str, Any]:
         """What a package says about itself, and what is known of its archive."""
         info = self.package(sha256) / "info"

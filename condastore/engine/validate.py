@@ -141,7 +141,7 @@ def _check_manifest(root: Path, tree: _Tree) -> None:
             raise _Unfit(f"{path!r} of its info/paths.json is missing")
         if tree.sizes[path] != entry.get("size_in_bytes", tree.sizes[path]):
             raise _Unfit(f"{path!r} has another size than info/paths.json says")
-        if "sha256" in entry and _sha256(f"{root}/{path}") != entry["sha256"]:
+        if "sha256" in entry and sha256_of(f"{root}/{path}") != entry["sha256"]:
             raise _Unfit(f"{path!r} has another content than info/paths.json says")
 
 
@@ -164,7 +164,8 @@ def _read_json(root: Path, path: str) -> Any:
         raise _Unfit(f"{path} is missing or damaged") from None
 
 
-def _sha256(path: str) -> str:
+def sha256_of(path: str) -> str:
+    """Returns the hash of a file, in hexadecimal."""
     digest = hashlib.sha256()
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -16,7 +16,8 @@ from condastore.errors import CondaStoreError, ConfigurationError
 from condastore.image_configuration import ContainerRegistry
 from condastore.inspection.findings import Finding, mend_all
 from condastore.inspection.inspector import empty_trash, inspect
-from condastore.inspection.report import as_json, as_text
+from condastore.inspection.packages import inspect_packages
+from condastore.inspection.report import Progress, as_json, as_text
 from condastore.inspection.scene import Scene
 from condastore.locks import DirectoryLock
 from condastore.migrations import HEAD
@@ -29,51 +30,63 @@ CLEAN, FOUND, NOT_CHECKED = 0, 1, 2
 _ROUNDS = 3
 
 
-def check_command(app: Configurable, *, repair: bool, json: bool) -> int:
+def check_command(app: Configurable, *, repair: bool, json: bool, hashes: bool) -> int:
     """Prints what is wrong; returns 0 if nothing is left of it, 1 if something is.
+
+    With `hashes` it also reads every file of the package store.
 
     Raises `ConfigurationError` where it can't be checked, as while a daemon runs.
     """
-    findings, failures, left = asyncio.run(_check(app, repair=repair))
+    findings, failures, left = asyncio.run(_check(app, repair=repair, hashes=hashes))
+    problems = _problems(left)
     if json:
         print(as_json(findings, failures))
     else:
-        _print(findings, left, failures, repair=repair)
-    return FOUND if left else CLEAN
+        _print(findings, problems, failures, repair=repair)
+    return FOUND if problems else CLEAN
 
 
 def _print(
     findings: Sequence[Finding], left: Sequence[Finding], failures: Sequence[str], *, repair: bool
 ) -> None:
-    if not findings:
+    count = len(_problems(findings))
+    if findings:
+        print(as_text(findings))
+    if not count:
         print("database, disk and storage agree, and nothing is left over")
         return
-    print(as_text(findings))
     for sentence in failures:
         print(sentence, file=sys.stderr)
     if not repair:
-        print(f"{len(findings)} problems; condastore check --repair mends what it can")
+        print(f"{count} problems; condastore check --repair mends what it can")
     elif left:
-        print(f"{len(findings) - len(left)} problems are mended; these are left:\n{as_text(left)}")
+        print(f"{count - len(left)} problems are mended; these are left:\n{as_text(left)}")
     else:
-        print(f"all {len(findings)} problems are mended")
+        print(f"all {count} problems are mended")
+
+
+def _problems(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.is_problem]
 
 
 async def _check(
-    app: Configurable, *, repair: bool
+    app: Configurable, *, repair: bool, hashes: bool
 ) -> tuple[list[Finding], list[str], list[Finding]]:
     """What was found, what could not be mended, and what is left."""
     try:
         async with _scene(app) as scene:
-            findings = left = await inspect(scene)
-            failures: list[str] = []
+            by_hash = await inspect_packages(scene, Progress()) if hashes else []
+            findings = left = [*await inspect(scene), *by_hash]
+            failures: dict[Finding, str] = {}
             for _ in range(_ROUNDS if repair else 0):
                 if not any(finding.mend for finding in left):
                     break
                 failures = await mend_all(left)
                 await empty_trash(scene)
-                left = await inspect(scene)
-            return findings, failures, left
+                # Hashing everything once more would find what is left of this.
+                by_hash = [each for each in by_hash if each.mend is None or each in failures]
+                left = [*await inspect(scene), *by_hash]
+            return findings, list(failures.values()), left
     except (SQLAlchemyError, sqlite3.Error, CondaStoreError, OSError) as error:
         if isinstance(error, ConfigurationError):
             raise

@@ -21,11 +21,13 @@ class Finding:
     """What `--repair` does about it, or what somebody has to do."""
     mend: Mend | None = field(default=None, compare=False, repr=False)
     """Mends it; None if only a person can."""
+    is_problem: bool = True
+    """Whether something is to be done; the rest is good to know."""
 
 
-async def mend_all(findings: Iterable[Finding]) -> list[str]:
-    """Mends what can be mended, in order; returns what could not be, a sentence each."""
-    failures = []
+async def mend_all(findings: Iterable[Finding]) -> dict[Finding, str]:
+    """Mends what can be mended, in order; returns what could not be, each with a sentence why."""
+    failures = {}
     for finding in findings:
         if finding.mend is None:
             continue
@@ -34,5 +36,5 @@ async def mend_all(findings: Iterable[Finding]) -> list[str]:
         except Exception as error:
             # One file that can't be moved must not keep the rest from being mended.
             logger.debug("%s is not mended", finding.subject, exc_info=True)
-            failures.append(f"{finding.kind}: {finding.subject} is not mended: {error}")
+            failures[finding] = f"{finding.kind}: {finding.subject} is not mended: {error}"
     return failures

@@ -256,6 +256,8 @@ def test_no_space_in_the_daemon(tmp_path: Path, tiny: str, point: str) -> None:
     with running(tmp_path / "data", CONDASTORE_FAULT=f"{point}:1:raise:ENOSPC") as daemon:
         found = reason(daemon, daemon.submit(specification(tiny, "harmless")))
         assert "no space left on the disk" in found
+        stored = (daemon.data / "storage").glob("*/*.*")
+        assert {path.parent.name for path in stored} == {"logs"}
         daemon.completed(daemon.submit(specification(tiny, "harmless")))
 
 

@@ -17,6 +17,8 @@ from tests.acceptance.harness import Daemon, eventually, is_clean, running
 pytestmark = pytest.mark.sqlite
 # Each check costs a second of CPU, so several faults are made, found and mended at once.
 
+SOUND = "database, disk and storage agree, and nothing is left over\n"
+
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> tuple[Path, Path]:
@@ -63,7 +65,7 @@ def kinds(data: Path, *options: str) -> set[str]:
 def assert_is_sound(data: Path) -> None:
     status, said = check(data)
     assert status == 0, said.stdout
-    assert said.stdout == "database, disk and storage agree, and nothing is left over\n"
+    assert said.stdout == SOUND
 
 
 def rows(data: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -151,6 +153,53 @@ def test_lost_and_stray_files_are_found_and_put_away(data: Path) -> None:
     assert rows(data, "SELECT state FROM task WHERE kind = 'archive' ORDER BY id DESC LIMIT 1") == [
         ("QUEUED",)
     ]
+
+
+def test_a_flipped_bit_is_found_and_its_package_fetched_anew(data: Path, tiny: str) -> None:
+    """F31, and F30: what is gone breaks nothing, and comes back."""
+    [package] = [path for path in (data / "state/.pkgs/store").iterdir() if path.is_dir()]
+    file = package / "share/harmless"
+    # As the build made them; the fixture's copy has lost that.
+    for prefix in rows(data, "SELECT key FROM build_artifact WHERE artifact_type = 'DIRECTORY'"):
+        shared = Path(prefix[0]) / "share/harmless"
+        shared.unlink()
+        shared.hardlink_to(file)
+    file.chmod(0o644)
+    file.write_text("attackee")
+    assert check(data)[0] == 0
+    status, said = check(data, "--hashes", "--json")
+    assert status == 1
+    damaged, *environments = said["findings"]
+    assert damaged["kind"] == "damaged package"
+    assert "share/harmless has another content" in damaged["subject"]
+    assert [found["kind"] for found in environments] == ["environment with a damaged file"] * 2
+    assert "default/kept: build 1 shares share/harmless" in environments[0]["subject"]
+
+    status, said = check(data, "--hashes", "--repair")
+    # Only its owner can say when an environment is built again.
+    assert status == 1
+    assert "1 problems are mended; these are left" in said.stdout
+    assert "environment with a damaged file" in said.stdout
+    assert "1 of 1 packages, 0 MB read" in said.stderr
+    assert not package.exists()
+    assert (data / f"state/.lost/store-{package.name}/share/harmless").is_file()
+
+    status, said = check(data, "--hashes", "--json")
+    [gone] = said["findings"]
+    assert status == 0
+    assert (gone["kind"], gone["is_problem"]) == ("package that is gone from the store", False)
+    assert "build 1 (default/kept), build 2 (default/kept)" in gone["subject"]
+    assert_is_sound(data)
+    daemon = Daemon(data).start()
+    try:
+        build_id = daemon.submit({"name": "new", "channels": [tiny], "dependencies": ["harmless"]})
+        daemon.completed(build_id)
+        assert (daemon.link("new") / "share/harmless").read_text() == "attacked"
+        assert daemon.stop() == 0
+    finally:
+        daemon.client.close()
+    status, said = check(data, "--hashes")
+    assert (status, said.stdout) == (0, SOUND)
 
 
 def test_what_claims_to_run_is_queued_again(data: Path) -> None:

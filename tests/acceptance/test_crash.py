@@ -1,6 +1,5 @@
 """Whatever kills the daemon, whenever: nothing half-done is seen or left (I1-I4, faults A)."""
 
-import ast
 import os
 import random
 import signal
@@ -9,14 +8,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import condastore
 from devtools.localchannel.server import ChannelServer, Fault
 from tests.acceptance.harness import (
     FOREVER_S,
@@ -26,65 +22,21 @@ from tests.acceptance.harness import (
     eventually,
     running,
 )
+from tests.acceptance.oracle import assert_sound
+from tests.acceptance.stories import (
+    POINTS,
+    REMOVED,
+    WITH_PYTHON,
+    assert_nothing_half_built_is_visible,
+    dies,
+    specification,
+    stopped,
+)
 from tests.patience import PATIENCE_S, is_quick
 
-SOURCES = Path(condastore.__file__).parent
-PHASES = ["solve", "fetch", "link", "bytecode", "pip", "permissions", "export"]
-
-
-def fault_points() -> list[str]:
-    """Returns every fault point in the sources, so that a new one is tested without further ado."""
-    found = set()
-    for path in SOURCES.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "fault" and node.args:
-                match node.args[0]:
-                    case ast.Constant(value=str(point)):
-                        found.add(point)
-                    case ast.JoinedStr(values=[ast.Constant(value=str(start)), *_]):
-                        found.update(f"{start}{phase}" for phase in PHASES)
-                    case other:
-                        raise AssertionError(f"{path}: which points is {ast.unparse(other)}?")
-    return sorted(found)
-
-
-POINTS = fault_points()
 OF_BUILDS = [point for point in POINTS if point.startswith(("build.", "phase."))]
 OF_REMOVALS = [point for point in POINTS if point.startswith("remove.")]
 OF_ARTIFACTS = [point for point in POINTS if point.startswith("artifact.")]
-
-
-@contextmanager
-def stopped(data: Path, *arguments: str) -> Iterator[Daemon]:
-    """A daemon that the test starts itself, as often as it likes."""
-    daemon = Daemon(data, *arguments)
-    try:
-        yield daemon
-    finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
-        daemon.client.close()
-
-
-def specification(channel: str, *packages: str) -> dict[str, Any]:
-    return {"name": "survivor", "channels": [channel], "dependencies": packages or ["python"]}
-
-
-def dies(daemon: Daemon) -> None:
-    assert daemon.wait() == -signal.SIGKILL
-    eventually(lambda: not daemon.processes(), what=daemon.processes)
-
-
-def assert_nothing_half_built_is_visible(daemon: Daemon) -> None:
-    """Looks at the dead daemon's disk: a link names a recorded prefix or is not there."""
-    recorded = {
-        key
-        for (key,) in daemon.query("SELECT key FROM build_artifact WHERE artifact_type='DIRECTORY'")
-    }
-    link = daemon.link("survivor")
-    if link.is_symlink():
-        assert os.readlink(link) in recorded
-        assert link.is_dir()
 
 
 def assert_finished(daemon: Daemon, build_id: int) -> None:
@@ -109,8 +61,7 @@ def assert_finished(daemon: Daemon, build_id: int) -> None:
 def test_a_build_survives_a_kill_at(
     tmp_path: Path, channel: str, tiny: str, index: str, point: str
 ) -> None:
-    # Python where its files matter; where not, a package that is built in a moment.
-    with_python = point in ("phase.link", "phase.bytecode", "phase.pip")
+    with_python = point in WITH_PYTHON
     wanted = specification(channel) if with_python else specification(tiny, "harmless")
     if point == "phase.pip":
         wanted["dependencies"] = ["python", {"pip": ["alpha", f"--index-url {index}"]}]
@@ -131,6 +82,7 @@ def test_a_build_survives_a_kill_at(
             assert run.stdout == b"42\n"
         else:
             assert (prefix / "share/harmless").read_text() == "attacked"
+        assert_sound(daemon)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -147,6 +99,7 @@ def test_a_build_survives_kills_at_random_moments(tmp_path: Path, channel: str, 
             daemon.start()
             assert daemon.build(build_id)["status"] in ("QUEUED", "BUILDING", "COMPLETED")
         assert_finished(daemon, build_id)
+        assert_sound(daemon)
 
 
 def test_an_answer_is_a_promise(tmp_path: Path, tiny: str) -> None:
@@ -183,12 +136,13 @@ def test_an_archive_survives_a_kill_at(tmp_path: Path, tiny: str, point: str) ->
         daemon.start()
         daemon.made(build_id, "CONDA_PACK")
         assert daemon.request("GET", f"/build/{build_id}/archive/").status_code == 200
-        assert_becomes_clean(daemon)
+        assert_sound(daemon)
 
 
 def test_a_build_that_kills_the_daemon_is_given_up(tmp_path: Path, tiny: str) -> None:
     with stopped(tmp_path / "data", "--CondaStoreWorker.max_attempts=2") as daemon:
-        fault = {"CONDASTORE_FAULT": "build.installed:1:kill"}
+        # Its artifacts are stored by then, and it is not recorded.
+        fault = {"CONDASTORE_FAULT": "build.stored:1:kill"}
         daemon.start(**fault)
         build_id = daemon.submit(specification(tiny, "harmless"))
         dies(daemon)
@@ -203,7 +157,7 @@ def test_a_build_that_kills_the_daemon_is_given_up(tmp_path: Path, tiny: str) ->
         assert build["status_info"] == "the daemon died 2 times while it worked on this"
         assert daemon.log(build_id).endswith(f"build failed: {build['status_info']}\n")
         assert daemon.prefixes() == []
-        assert_becomes_clean(daemon)
+        assert_sound(daemon)
 
 
 @pytest.mark.sqlite
@@ -223,10 +177,7 @@ def test_a_cancel_survives_a_kill(tmp_path: Path, server: ChannelServer) -> None
 
         assert daemon.build(build_id)["status"] == "CANCELED"
         assert f"build {build_id} marked as CANCELED" in daemon.log(build_id)
-        assert_becomes_clean(daemon)
-
-
-REMOVED = ["build", "environment", "namespace"]
+        assert_sound(daemon)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +212,7 @@ def test_a_removal_survives_a_kill_at(tmp_path: Path, tiny: str, point: str, wha
             assert [path for path in files if path.name != "lock"] == []
         assert daemon.prefixes() == []
         assert not daemon.link("survivor").is_symlink()
-        assert_becomes_clean(daemon)
+        assert_sound(daemon)
 
 
 def test_a_removal_that_fails_is_tried_again(tmp_path: Path, tiny: str) -> None:
@@ -294,7 +245,7 @@ def test_a_removal_that_was_given_up_is_taken_up_by_the_next_daemon(
             eventually(lambda: daemon.build(build_id)["size"] == 0)
         else:
             eventually(lambda: daemon.request("GET", f"/build/{build_id}/").status_code == 404)
-        assert_becomes_clean(daemon)
+        assert_sound(daemon)
 
 
 def test_children_die_with_the_daemon(tmp_path: Path, server: ChannelServer) -> None:

@@ -18,7 +18,8 @@ from tests.acceptance.images import (
     unpack,
     wait_for_image,
 )
-from tests.acceptance.test_crash import POINTS, dies, stopped
+from tests.acceptance.oracle import assert_sound
+from tests.acceptance.stories import POINTS, dies, stopped
 from tests.engine.images import tar_of, write_layout
 
 OF_IMAGES = [point for point in POINTS if point.startswith("image.")]
@@ -191,4 +192,4 @@ def test_an_image_survives_a_kill_at(tmp_path: Path, tiny: str, point: str) -> N
         other = next(each for each in builds if each != build_id)
         assert image(daemon, other) == digest == image_digest(daemon, build_id)
         assert_every_blob_is_stored(daemon)
-        assert_becomes_clean(daemon)
+        assert_sound(daemon)

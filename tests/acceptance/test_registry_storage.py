@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from condastore.oci import blob_key
-from tests.acceptance.harness import Daemon, eventually, running
+from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually, running
+from tests.acceptance.oracle import findings
 from tests.acceptance.registry import Content, Puller, assert_pulls, assert_refused
-from tests.acceptance.test_crash import POINTS, dies, stopped
+from tests.acceptance.stories import POINTS, dies, stopped
 from tests.images import image
 
 SHARED = {"shared": b"shared"}
@@ -21,6 +22,8 @@ AT_ONCE = (
     "--ContainerRegistry.pull_grace=0",
     "--ContainerRegistry.layer_cache_bytes=0",
 )
+
+BY_HAND = "completed build without a record of its files"
 
 
 def rows(daemon: Daemon) -> set[str]:
@@ -67,6 +70,10 @@ def test_27_a_collection_survives_a_kill_at(tmp_path: Path, point: str, passing:
         eventually(lambda: is_collected(daemon), what=lambda: (rows(daemon), files(daemon)))
         with Puller(daemon) as puller:
             assert_pulls(puller, "default/staying", STAYING)
+        assert_becomes_clean(daemon)
+        assert daemon.stop() == 0
+        # These builds are made by hand, and have images only.
+        assert {found["kind"] for found in findings(daemon)} == {BY_HAND}
 
 
 def test_27_a_pull_in_progress_ends(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def scene(database: Database, tmp_path: Path) -> Scene:
 async def mended(scene: Scene) -> list[str]:
     """Mends everything, looks that nothing is left, and returns the kinds of what there was."""
     found = await inspect(scene)
-    assert await mend_all(found) == []
+    assert await mend_all(found) == {}
     assert await inspect(scene) == []
     return sorted({finding.kind for finding in found})
 
