@@ -34,8 +34,11 @@ def utcnow() -> datetime:
 
 
 def row_id(number: int) -> int:
-    """Returns a number as an id that fits a column; what doesn't becomes one that no row has."""
-    return number if 0 < number < 2**63 else 0
+    """Returns a number as an id that fits a column; what doesn't becomes one that no row has.
+
+    Ids are integers of four bytes on PostgreSQL, which refuses to compare them with larger ones.
+    """
+    return number if 0 < number < 2**31 else 0
 
 
 class TaskState(StrEnum):

@@ -29,7 +29,11 @@ from condastore.service.parts import Parts
 from condastore.service.registry import LATEST, find_build_id
 from condastore.service.repositories import BUILD, Repository
 from condastore.service.space import check_action
-from condastore.service.specifications import hooked, queue_specification
+from condastore.service.specifications import (
+    find_or_make_namespace,
+    hooked,
+    queue_specification,
+)
 from condastore.setting_rows import load_settings
 from condastore.specification import CondaSpecification
 from condastore.tables import Build, Environment, Namespace, Task, utcnow
@@ -143,14 +147,15 @@ class OnDemand:
         await check_action(self._parts, namespace, "environment:create")
         await self._check_names(namespace, wanted, specification)
         async with self._parts.database.write() as session:
+            caller = replace(ADMINISTRATOR, actor=f"{who} (image on demand)")
             # Another daemon that does the same holds the namespace's row until it has committed.
-            lock = select(Namespace.id).where(Namespace.name == namespace).with_for_update()
+            namespace_id = await find_or_make_namespace(session, caller, namespace)
+            lock = select(Namespace.id).where(Namespace.id == namespace_id).with_for_update()
             await session.execute(lock)
             found = await self._usable(session, repository, wanted, specification)
             if found is not None:
                 return found
             await self._check_turn(session, who, namespace)
-            caller = replace(ADMINISTRATOR, actor=f"{who} (image on demand)")
             build = await queue_specification(
                 self._parts, session, caller, namespace, specification, {ASKED_BY: who}
             )

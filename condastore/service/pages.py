@@ -207,7 +207,7 @@ def _decoded(cursor: str | None, names: Sequence[str]) -> list[Any] | None:
         texts = [values[name] for name in names]
     except (ValueError, KeyError, TypeError, RecursionError):
         texts, last_id = [None], 0
-    if not all(isinstance(text, str) for text in texts) or abs(last_id) >= 2**63:
+    if not all(isinstance(text, str) for text in texts) or abs(last_id) >= 2**31:
         raise InvalidInput(
             "cursor is not one that an answer to this list with this sort_by has given"
         )

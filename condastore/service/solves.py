@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import BigInteger, bindparam, cast, func, select
 
 from condastore import environment_yaml
 from condastore.access import Caller
@@ -26,7 +26,8 @@ _LAST_BUILD = Statement(
     .limit(1)
 )
 _ARCHIVES = Statement(
-    select(func.coalesce(func.sum(CondaPackageBuild.size), 0))
+    # A sum is a decimal number on PostgreSQL.
+    select(cast(func.coalesce(func.sum(CondaPackageBuild.size), 0), BigInteger))
     .join(build_packages, build_packages.c.conda_package_build_id == CondaPackageBuild.id)
     .where(build_packages.c.build_id == bindparam("build_id"))
 )

@@ -11,6 +11,7 @@ from condastore import environment_yaml
 from condastore.access import Caller
 from condastore.audit import Action, record
 from condastore.configuration import CondaStore, server_platform
+from condastore.database import insert_into
 from condastore.documents import Limits
 from condastore.duties import Turn
 from condastore.errors import Conflict
@@ -27,7 +28,7 @@ from condastore.specification import (
     LockfileSpecification,
     Specification,
 )
-from condastore.tables import Build, Environment, Namespace
+from condastore.tables import Base, Build, Environment, Namespace
 from condastore.tables import Specification as SpecificationRow
 
 
@@ -147,11 +148,12 @@ async def _environment(
     """Finds or makes the environment and its namespace."""
     environment = await find_environment(session, namespace, specification.name)
     if environment is None:
-        environment = Environment(
-            namespace=await _namespace(session, caller, namespace), name=specification.name
+        namespace_id = await find_or_make_namespace(session, caller, namespace)
+        await _unless_there(
+            session, Environment, namespace_id=namespace_id, name=specification.name
         )
-        session.add(environment)
-        await session.flush()
+        environment = await find_environment(session, namespace, specification.name)
+    assert environment is not None
     if environment.deleted_on is not None or environment.namespace.deleted_on is not None:
         raise Conflict(
             f"environment {namespace}/{specification.name} is being deleted; "
@@ -162,33 +164,41 @@ async def _environment(
     return environment
 
 
-async def _namespace(session: AsyncSession, caller: Caller, name: Name) -> Namespace:
-    namespace: Namespace | None = await session.scalar(
-        select(Namespace).where(Namespace.name == name)
-    )
-    if namespace is None:
+async def find_or_make_namespace(session: AsyncSession, caller: Caller, name: Name) -> int:
+    """Returns a namespace's id. Raises `Unauthorized` if there is none and he may not make it."""
+    query = select(Namespace.id).where(Namespace.name == name)
+    namespace_id = await session.scalar(query)
+    if namespace_id is None:
         caller.require("namespace::create", name)
-        namespace = Namespace(name=name)
-        session.add(namespace)
-        record(session, caller, Action.NAMESPACE_CREATE, name)
-    return namespace
+        if await _unless_there(session, Namespace, name=name):
+            record(session, caller, Action.NAMESPACE_CREATE, name)
+        namespace_id = (await session.scalars(query)).one()
+    return namespace_id
+
+
+async def _unless_there(session: AsyncSession, table: type[Base], **values: Any) -> bool:
+    """Adds a row, unless somebody else does at the same moment; returns whether it did.
+
+    On PostgreSQL it waits for the other one, and the row can be found after it on both.
+    """
+    adding = insert_into(session, table).values(values).on_conflict_do_nothing()
+    return await session.scalar(adding.returning(table.__table__.c.id)) is not None
 
 
 async def _row_id(session: AsyncSession, specification: Specification) -> int:
     """Finds or makes the row of a specification's content."""
     # Of a large lockfile, both take longer than the event loop may be held.
     sha256 = await asyncio.to_thread(lambda: specification.sha256)
-    row_id = await session.scalar(
-        select(SpecificationRow.id).where(SpecificationRow.sha256 == sha256)
-    )
-    if row_id is not None:
-        return row_id
-    row = SpecificationRow(
-        name=specification.name,
-        spec=await asyncio.to_thread(specification.as_dict),
-        sha256=sha256,
-        is_lockfile=isinstance(specification, LockfileSpecification),
-    )
-    session.add(row)
-    await session.flush()
-    return row.id
+    query = select(SpecificationRow.id).where(SpecificationRow.sha256 == sha256)
+    row_id = await session.scalar(query)
+    if row_id is None:
+        await _unless_there(
+            session,
+            SpecificationRow,
+            name=specification.name,
+            spec=await asyncio.to_thread(specification.as_dict),
+            sha256=sha256,
+            is_lockfile=isinstance(specification, LockfileSpecification),
+        )
+        row_id = (await session.scalars(query)).one()
+    return row_id

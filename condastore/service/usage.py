@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, cast, func, select
 
 from condastore.access import Caller
 from condastore.service.parts import Parts
@@ -27,7 +27,8 @@ async def usage(parts: Parts, caller: Caller) -> list[Usage]:
             Namespace.name,
             func.count(Environment.id.distinct()),
             func.count(Build.id),
-            func.coalesce(func.sum(Build.size), 0),
+            # A sum is a decimal number on PostgreSQL.
+            cast(func.coalesce(func.sum(Build.size), 0), BigInteger),
         )
         .join(Environment, Environment.namespace_id == Namespace.id)
         .join(Build, Build.environment_id == Environment.id)

@@ -352,7 +352,7 @@ def test_an_unknown_status_is_answered_as_pydantic_does(shared_daemon: Daemon) -
     }
 
 
-@pytest.mark.parametrize("number", [0, -1, HUGE, -HUGE, 2**63, -(2**63) - 1])
+@pytest.mark.parametrize("number", [0, -1, HUGE, -HUGE, 2**31, 2**63, -(2**63) - 1])
 def test_numbers_that_no_row_can_have_are_just_not_there(built: Built, number: int) -> None:
     missing = built.daemon.request("GET", f"/build/{number}/")
     assert error(missing) == (404, "build id does not exist")
