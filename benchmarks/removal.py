@@ -13,6 +13,11 @@ ANSWER_S = 0.1
 POLL_S = 0.02
 PATIENCE_S = 600
 
+FREED = (
+    "SELECT json_extract(result, '$.freed_bytes') FROM task "
+    "WHERE kind = 'delete_environment' AND state = 'DONE'"
+)
+
 
 def measure(scene: Scene) -> Table:
     """Builds a lockfile in turns alone and while a copy of the reference is being removed."""
@@ -39,10 +44,9 @@ def measure(scene: Scene) -> Table:
             _wait(lambda: not _trash(daemon))
             emptied.append(time.perf_counter() - began)
             rates.append(files / emptied[-1])
-        freed = daemon.query(
-            "SELECT json_extract(result, '$.freed_bytes') FROM task "
-            "WHERE kind = 'delete_environment' AND state = 'DONE'"
-        )
+        # The last task ends a moment after its files are gone.
+        _wait(lambda: len(daemon.query(FREED)) == scene.rounds)
+        freed = daemon.query(FREED)
     table.ratio("a warm build beside it / alone", beside, alone, most=SLOWER)
     table.value("DELETE answers", answers, "s", most=ANSWER_S)
     table.value("the prefix is gone", gone, "s")
