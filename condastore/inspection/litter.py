@@ -82,7 +82,7 @@ def _litter(scene: Scene) -> dict[str, list[Path]]:
         "claim to a package of a dead build": sorted(packages.glob("claims/*")),
         "package that was never synced": sorted(doubtful),
         "mark of a package that is gone": sorted(marks),
-        "directory of a dead conda": sorted(store.repodata.glob("external/work/*")),
+        "directory of a dead conda": sorted((store.repodata / "external" / "work").glob("*")),
         "half-written file": sorted(
             [
                 *_half_written(scene.unfinished),

@@ -116,8 +116,8 @@ def test_lost_and_stray_files_are_found_and_put_away(data: Path) -> None:
     archive.unlink()
     (data / "storage/yaml/12345678-1-99-stray.yml").write_text("kept")
     (data / "logs/12345678-1-99-stray.log").write_text("a log")
-    for litter in (".trash/x", ".scratch/x", ".pkgs/work/x", ".pkgs/store/x"):
-        (state / litter).mkdir()
+    for litter in (".trash", ".scratch", ".pkgs/work", ".pkgs/store"):
+        (state / litter / "x").mkdir()
     (state / ".pkgs/claims/x").touch()
     (data / "storage/.unfinished/x").touch()
     (data / "storage/.unfinished/dead").mkdir()
