@@ -440,6 +440,11 @@ c = get_config()
 # revoked token of the API ends as a password at once, and in what was made from it after this.
 # c.ContainerRegistry.token_lifetime = 600
 
+# Seconds for which a stored blob stays that the database does not know. A crash leaves such
+# blobs, and a database that is restored from a backup knows none of those that were made since:
+# longer than backups are kept, and than it takes to notice.
+# c.ContainerRegistry.unknown_blob_grace = 1209600.0
+
 #-------------------------------------------------------------------------------------------------
 # Authentication: What all login back ends share.
 
