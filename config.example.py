@@ -271,8 +271,9 @@ c = get_config()
 # Bytes that must be free on the store's file system to create or update an environment.
 # c.CondaStore.storage_threshold = 5368709120
 
-# Directory of the built environments and of the package store, which must share one file system
-# so that packages can be hard-linked. Default: `{data_directory}/state`.
+# Directory of the built environments and of the package store, which should share one file system
+# so that packages can be hard-linked; else environments have copies, and so where the file system
+# has no hard links. Default: `{data_directory}/state`.
 # c.CondaStore.store_directory = ...
 
 # Bring the database's schema up to date at start.
