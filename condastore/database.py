@@ -6,6 +6,7 @@ beside it (WAL). On PostgreSQL both are ordinary sessions.
 
 import asyncio
 import logging
+import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -426,6 +427,13 @@ class Database:
         logger.info(
             "the database is brought from %s to %s; before it was %s", version, HEAD, backup
         )
+
+    def half_made_backups(self) -> list[Path]:
+        """Returns what upgrades that were killed have left beside a SQLite file."""
+        path = Path(self._url.database or "")
+        names = re.compile(re.escape(path.name) + r"\.\d{4}\.new")
+        beside = path.parent.iterdir() if self.is_sqlite and self.is_made() else ()
+        return sorted(found for found in beside if names.fullmatch(found.name))
 
     def _migrate(self, connection: Connection) -> None:
         if not self.is_sqlite:
