@@ -271,8 +271,9 @@ c = get_config()
 # Bytes that must be free on the store's file system to create or update an environment.
 # c.CondaStore.storage_threshold = 5368709120
 
-# Directory of the built environments and of the package store, which must share one file system
-# so that packages can be hard-linked. Default: `{data_directory}/state`.
+# Directory of the built environments and of the package store, which should share one file system
+# so that packages can be hard-linked; else environments have copies, and so where the file system
+# has no hard links. Default: `{data_directory}/state`.
 # c.CondaStore.store_directory = ...
 
 # Bring the database's schema up to date at start.
@@ -439,6 +440,11 @@ c = get_config()
 # Seconds for which a token for pulling is good, also when its client has to wait for an image; a
 # revoked token of the API ends as a password at once, and in what was made from it after this.
 # c.ContainerRegistry.token_lifetime = 600
+
+# Seconds for which a stored blob stays that the database does not know. A crash leaves such
+# blobs, and a database that is restored from a backup knows none of those that were made since:
+# longer than backups are kept, and than it takes to notice.
+# c.ContainerRegistry.unknown_blob_grace = 1209600.0
 
 #-------------------------------------------------------------------------------------------------
 # Authentication: What all login back ends share.

@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore import correlation
@@ -39,6 +39,12 @@ class Action(StrEnum):
     TOKEN_REVOKE = "token.revoke"
     SETTING_CHANGE = "setting.change"
     SETTING_RESET = "setting.reset"
+    LOGIN_SUCCEED = "login.succeed"
+    LOGIN_FAIL = "login.fail"
+
+
+# Strangers make these, so they take this part of the log at most, and nothing else's place.
+FAILURES_PART = 10
 
 
 def record(
@@ -68,8 +74,15 @@ def record(
 
 
 async def prune(session: AsyncSession, days: int, entries: int) -> None:
-    """Removes what is older than so many days, and the oldest beyond so many entries."""
+    """Removes what is older than so many days, and the oldest beyond so many entries.
+
+    Sign-ins that failed are counted by themselves, as a tenth of that.
+    """
     too_old = AuditEntry.made_on < utcnow() - timedelta(days=days)
     await session.execute(delete(AuditEntry).where(too_old))
-    newest = await session.scalar(select(func.max(AuditEntry.id))) or 0
-    await session.execute(delete(AuditEntry).where(AuditEntry.id <= newest - entries))
+    is_failure = AuditEntry.action == Action.LOGIN_FAIL
+    for some, kept in ((~is_failure, entries), (is_failure, entries // FAILURES_PART)):
+        newest = select(AuditEntry.id).where(some).order_by(AuditEntry.id.desc())
+        last = await session.scalar(newest.offset(kept).limit(1))
+        if last is not None:
+            await session.execute(delete(AuditEntry).where(some, AuditEntry.id <= last))

@@ -48,8 +48,9 @@ class CondaStore(LoggingConfigurable):
     ).tag(config=True)
 
     store_directory = Unicode(
-        help="""Directory of the built environments and of the package store, which must share one
-        file system so that packages can be hard-linked. Default: `{data_directory}/state`.""",
+        help="""Directory of the built environments and of the package store, which should share one
+        file system so that packages can be hard-linked; else environments have copies, and so where
+        the file system has no hard links. Default: `{data_directory}/state`.""",
     ).tag(config=True)
 
     build_directory = Unicode(

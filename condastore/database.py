@@ -6,6 +6,7 @@ beside it (WAL). On PostgreSQL both are ordinary sessions.
 
 import asyncio
 import logging
+import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -60,12 +61,14 @@ _PASSING = ("08", "40", "53", "57")
 _POSTGRESQL_DISK_FULL = "53100"
 # Of a text from outside that has a NUL; SQLite finds nothing by it.
 _POSTGRESQL_NO_CHARACTER = "22021"
-# Of SQLite's: what other programs, the memory or the disk are to blame for.
+# Of SQLite's: what other programs, the memory or the disk are to blame for. Any other is a defect,
+# which would not pass however often it is tried.
 _PASSING_SQLITE = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PROTOCOL,
@@ -425,6 +428,13 @@ class Database:
             "the database is brought from %s to %s; before it was %s", version, HEAD, backup
         )
 
+    def half_made_backups(self) -> list[Path]:
+        """Returns what upgrades that were killed have left beside a SQLite file."""
+        path = Path(self._url.database or "")
+        names = re.compile(re.escape(path.name) + r"\.\d{4}\.new")
+        beside = path.parent.iterdir() if self.is_sqlite and self.is_made() else ()
+        return sorted(found for found in beside if names.fullmatch(found.name))
+
     def _migrate(self, connection: Connection) -> None:
         if not self.is_sqlite:
             # Several daemons may start at once; the others find the work done.
@@ -495,7 +505,7 @@ def _unavailable() -> Iterator[None]:
         raise DatabaseUnavailable from error
     except sqlite3.OperationalError as error:
         # Of the readers' threads, which go past SQLAlchemy.
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _PASSING_SQLITE:
+        if not _passes_on_sqlite(error):
             raise
         logger.warning("the database can't be used: %s", error)
         raise DatabaseUnavailable from error
@@ -508,11 +518,21 @@ def _unavailable() -> Iterator[None]:
         if state == _POSTGRESQL_DISK_FULL or _is_sqlite_full(error.orig):
             logger.warning("the disk of the database is full")
             raise DatabaseFull from error
-        lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-        if lost or state.startswith(_PASSING):
+        if error.connection_invalidated or _passes(error) or state.startswith(_PASSING):
             logger.warning("the database can't be used: %s", error.orig)
             raise DatabaseUnavailable from error
         raise
+
+
+def _passes(error: DBAPIError) -> bool:
+    """Whether a failure is to blame on what is around the database, and may pass."""
+    if isinstance(error.orig, sqlite3.Error):
+        return _passes_on_sqlite(error.orig)
+    return isinstance(error, OperationalError | InterfaceError)
+
+
+def _passes_on_sqlite(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING_SQLITE
 
 
 def _is_sqlite_full(error: BaseException | None) -> bool:

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import logging
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ RESERVE = ".reserve"
 RESERVE_FILES = 16
 RESERVE_FILE_BYTES = 256 * 1024
 RESERVE_BYTES = RESERVE_FILES * RESERVE_FILE_BYTES
+# Where there is less, it is not made.
+ROOMY_BYTES = 8 * RESERVE_BYTES
 # Where less is free than this, the reserve is of more use than room that nobody may take.
 FULL_BYTES = RESERVE_BYTES // 2
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -58,6 +61,7 @@ class Disk:
         self._places = places
         self._hurry = asyncio.Event()
         self._exhausted = False
+        self._doubtful: set[Path] = set()
         self.rooms: list[Room] = []
         """As they were when last looked at."""
         self.problem: str | None = None
@@ -95,10 +99,13 @@ class Disk:
             if room.is_read_only:
                 # What became so with its reserve keeps it.
                 continue
+            reserve = room.directory / RESERVE
             if exhausted or room.is_exhausted:
-                _give_up(room.directory / RESERVE)
-            elif self._lack(room) is None:
-                _keep(room)
+                _give_up(reserve)
+                # A quota may be used up while the file system as a whole has room.
+                self._doubtful.add(reserve)
+            elif self._lack(room) is None and not _is_whole(reserve):
+                self._keep(room, reserve)
         lacks = [lack for room in self.rooms if (lack := self._lack(room)) is not None]
         problem = "; ".join(lacks) or None
         if problem is not None and self.problem is None:
@@ -106,6 +113,30 @@ class Disk:
         elif problem is None and self.problem is not None:
             logger.warning("there is room on the disk again")
         self.problem = problem
+
+    def _keep(self, room: Room, reserve: Path) -> None:
+        """Makes the reserve, if there is a good deal more room than it takes.
+
+        Where there is doubt, that room is taken for a moment, to see whether it may be.
+        """
+        if room.free_bytes < ROOMY_BYTES:
+            return
+        is_doubtful = reserve in self._doubtful
+        try:
+            reserve.mkdir(exist_ok=True)
+            if is_doubtful:
+                _allocate(reserve / "trial", ROOMY_BYTES - RESERVE_BYTES)
+                (reserve / "trial").unlink()
+            for number in range(RESERVE_FILES):
+                _allocate(reserve / str(number), RESERVE_FILE_BYTES)
+        except OSError as error:
+            # A part of it would be room that nobody may take, and too little when it is needed.
+            shutil.rmtree(reserve, ignore_errors=True)
+            self._doubtful.add(reserve)
+            if not is_doubtful:
+                logger.warning("the reserve %s can't be made: %s", reserve, error)
+        else:
+            self._doubtful.discard(reserve)
 
     def _measured(self) -> list[Room]:
         systems: dict[int, list[str]] = {}
@@ -161,18 +192,13 @@ def _give_up(reserve: Path) -> None:
     logger.warning("the disk is full: the reserve %s is given up", reserve)
 
 
-def _keep(room: Room) -> None:
-    """Makes the reserve, unless it is there or there is little more room than it takes."""
-    reserve = room.directory / RESERVE
-    if reserve.is_dir() or room.free_bytes < 8 * RESERVE_BYTES:
-        return
-    try:
-        reserve.mkdir()
-        for number in range(RESERVE_FILES):
-            with (reserve / str(number)).open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE_FILE_BYTES)
-    except OSError as error:
-        logger.warning("the reserve %s can't be made: %s", reserve, error)
+def _is_whole(reserve: Path) -> bool:
+    return reserve.is_dir() and len(os.listdir(reserve)) >= RESERVE_FILES
+
+
+def _allocate(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _amount(size: int) -> str:

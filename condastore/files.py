@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +14,8 @@ NAME_BYTES = 255
 # What other users go through, whatever the umask.
 PUBLIC = 0o755
 _DIGEST_CHARACTERS = 32
+# What is half written is named so that nobody else's file can be taken for it.
+_HALF, _WRITTEN = ".condastore-", ".new"
 
 
 def fitting(name: str) -> str:
@@ -91,12 +93,17 @@ def replace_symlink(link: Path, target: Path) -> None:
     sync_directory(link.parent)
 
 
+def half_written(directory: Path) -> Iterator[Path]:
+    """Yields the files in a directory that were being written by processes that died."""
+    return directory.glob(f"{_HALF}*{_WRITTEN}")
+
+
 def _appear(
     path: Path, mode: int, made_in: Path | None, fill: Callable[[BinaryIO], object]
 ) -> None:
     make_directory(path.parent)
     make_directory(made_in or path.parent)
-    fd, beside = tempfile.mkstemp(prefix=".", suffix=".new", dir=made_in or path.parent)
+    fd, beside = tempfile.mkstemp(prefix=_HALF, suffix=_WRITTEN, dir=made_in or path.parent)
     try:
         with open(fd, "wb") as writer:
             fill(writer)

@@ -163,6 +163,14 @@ class ContainerRegistry(LoggingConfigurable):
         and than the making of any image.""",
     ).tag(config=True)
 
+    unknown_blob_grace = Float(
+        14 * 24 * 3600.0,
+        min=0,
+        help="""Seconds for which a stored blob stays that the database does not know. A crash
+        leaves such blobs, and a database that is restored from a backup knows none of those that
+        were made since: longer than backups are kept, and than it takes to notice.""",
+    ).tag(config=True)
+
     pull_grace = Float(
         3600.0,
         min=0,

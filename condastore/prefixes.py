@@ -1,9 +1,12 @@
 """Where prefixes are, how an environment's link is switched, and how a prefix goes away.
 
 A prefix counts only if the database says that its build is COMPLETED. What goes away is first
-renamed into a trash directory on the same file system, so that it is gone for users at once.
+renamed into a trash directory on the same file system, so that it is gone for users at once. Where
+prefixes are on another, as `build_directory` may say, it gets a hidden name there, and the trash a
+symbolic link to it.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -17,6 +20,7 @@ from condastore.configuration import CondaStore
 from condastore.files import replace_symlink, sync_directory
 
 _DIGEST_CHARACTERS = 32
+_HIDDEN = ".trash-"
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Store:
         """
         name = trash_name(prefix)
         if prefix.is_dir() and not prefix.is_symlink():
-            os.rename(prefix, self.trash / f"{name}-{uuid.uuid4().hex}")
+            _throw_away(prefix, self.trash / f"{name}-{uuid.uuid4().hex}")
             sync_directory(prefix.parent)
         return sorted(self.trash.glob(f"{name}-*"))
 
@@ -108,6 +112,29 @@ class Store:
     def free_bytes(self) -> int:
         """Returns the bytes that are free on the store's file system."""
         return shutil.disk_usage(self.root).free
+
+
+def trees_of(entry: Path) -> list[Path]:
+    """Returns what to remove for an entry of the trash, which itself goes last."""
+    if entry.is_symlink():
+        elsewhere = Path(os.readlink(entry))
+        # Anything else that a link leads to was left by a child, and is not ours to remove.
+        if elsewhere.name == _HIDDEN + entry.name:
+            return [elsewhere, entry]
+    return [entry]
+
+
+def _throw_away(prefix: Path, entry: Path) -> None:
+    """Makes a prefix an entry of the trash."""
+    try:
+        os.rename(prefix, entry)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        hidden = prefix.with_name(_HIDDEN + entry.name)
+        os.symlink(hidden, entry)
+        sync_directory(entry.parent)
+        os.rename(prefix, hidden)
 
 
 def trash_name(prefix: Path) -> str:

@@ -65,6 +65,7 @@ LIVE: Mapping[str, frozenset[str]] = {
     "ContainerRegistry": frozenset(
         {
             "blob_grace",
+            "unknown_blob_grace",
             "hold_time",
             "layer_cache_bytes",
             "max_on_demand_builds",

@@ -59,3 +59,15 @@ async def test_what_is_too_old_and_too_much_goes(database: Database) -> None:
     async with database.write() as session:
         await prune(session, days=8, entries=2)
     assert [entry.actor for entry in await entries(database)] == list("89")
+
+
+async def test_failed_sign_ins_take_nothing_elses_place(database: Database) -> None:
+    async with database.write() as session:
+        for number in range(60):
+            action = Action.NAMESPACE_CREATE if number % 6 == 0 else Action.LOGIN_FAIL
+            session.add(AuditEntry(actor=str(number), action=action, via="api"))
+            await session.flush()
+    async with database.write() as session:
+        await prune(session, days=8, entries=10)
+    kept = [int(entry.actor) for entry in await entries(database)]
+    assert kept == [*range(0, 60, 6), 59]

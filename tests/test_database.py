@@ -14,7 +14,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, delete, func, select, text, update
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.database import Database, epoch, uninterrupted
@@ -509,6 +509,23 @@ def test_the_daemon_does_not_wait_for_what_only_postgresql_needs() -> None:
     assert "condastore.daemon" in modules
     heavy = {"sqlalchemy.dialects.postgresql", "asyncpg", "redis", "alembic", "rattler"}
     assert not heavy & modules
+
+
+async def test_only_what_may_pass_is_to_be_tried_again(database: Database) -> None:
+    """Of all that drivers call operational, much is a statement that will never do."""
+    with pytest.raises(DBAPIError, match="nonesuch"):
+        async with database.read() as session:
+            await session.execute(text("SELECT * FROM nonesuch"))
+    with pytest.raises(DBAPIError, match="nonesuch"):
+        async with database.write() as session:
+            await session.execute(text("SELECT nonesuch(1)"))
+    await add_pair(database, "x")
+    assert await names(database) == ["x-a", "x-b"]
+    if database.is_sqlite:
+        with pytest.raises(DatabaseUnavailable):
+            async with database.write() as session:
+                await session.execute(text("PRAGMA query_only=ON"))
+                session.add(Namespace(name="y"))
 
 
 async def test_a_text_with_a_nul_is_a_mistake_of_who_sent_it(database: Database) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from condastore import disk as module
 from condastore.configuration import CondaStore
-from condastore.disk import RESERVE, RESERVE_FILES, Disk, is_full
+from condastore.disk import RESERVE, RESERVE_BYTES, RESERVE_FILES, ROOMY_BYTES, Disk, is_full
 from condastore.errors import DiskFull
 
 
@@ -99,6 +99,44 @@ def test_a_small_file_system_keeps_its_room(tmp_path: Path) -> None:
     with mounted(tmp_path, "size=16m"):
         disk(tmp_path, min_free_bytes=1, min_free_inodes=1).look()
         assert not (tmp_path / RESERVE).exists()
+
+
+def test_a_reserve_is_whole_or_not_there(tmp_path: Path) -> None:
+    with mounted(tmp_path, "size=64m", f"nr_inodes={RESERVE_FILES + 1}"):
+        found = disk(tmp_path, min_free_bytes=1, min_free_inodes=1)
+        found.look()
+        assert found.problem is None and not found.rooms[0].is_exhausted
+        assert not (tmp_path / RESERVE).exists()
+    found.look()
+    assert len(os.listdir(tmp_path / RESERVE)) == RESERVE_FILES
+    (tmp_path / RESERVE / "3").unlink()
+    found.look()
+    assert len(os.listdir(tmp_path / RESERVE)) == RESERVE_FILES
+
+
+def test_a_reserve_does_not_come_back_while_a_quota_is_all_but_used_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F24: the file system says nothing of it."""
+    left = 2 * RESERVE_BYTES
+    allocate = os.posix_fallocate
+
+    def within_quota(fd: int, offset: int, length: int) -> None:
+        if length > left:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        allocate(fd, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", within_quota)
+    found = disk(tmp_path, min_free_bytes=1, min_free_inodes=1)
+    found.look()
+    assert (tmp_path / RESERVE).is_dir()
+    found.exhausted()
+    for _ in range(3):
+        found.look()
+        assert not (tmp_path / RESERVE).exists()
+    left = ROOMY_BYTES
+    found.look()
+    assert len(os.listdir(tmp_path / RESERVE)) == RESERVE_FILES
 
 
 def test_a_full_share_is_a_full_disk() -> None:

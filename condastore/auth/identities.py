@@ -2,7 +2,9 @@
 
 import secrets
 import time
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +24,8 @@ from condastore.audit import Action, record
 from condastore.auth.authentication import Identity
 from condastore.auth.tokens import AdminToken, Claims, TokenSigner
 from condastore.database import Database, insert_into
+from condastore.errors import DatabaseUnavailable
+from condastore.names import matches_pattern
 from condastore.tables import (
     Namespace,
     NamespaceRoleMapping,
@@ -34,6 +38,8 @@ from condastore.tables import (
 # What another daemon, or a hand on the database, revokes ends here after at most this time.
 CACHED_S = 5.0
 _CACHED = 1000
+# Failed sign-ins that the audit log takes: whoever tries may be many.
+REFUSALS_A_MINUTE = 60
 UNKNOWN = "unknown"
 
 
@@ -65,6 +71,7 @@ class Identities:
         self._default_namespace = default_namespace
         self.role_mappings_version = role_mappings_version
         self._cached: dict[str, tuple[float, Caller]] = {}
+        self._refused: deque[float] = deque()
         self.seen: dict[str, datetime] = {}
         """When somebody was last seen, of those that the database may not know yet."""
         self.follow(policy, predefined_tokens)
@@ -106,7 +113,9 @@ class Identities:
         """Looks everybody's rights up anew: roles or tokens have changed."""
         self._cached = {}
 
-    async def log_in(self, identity: Identity, lifetime_s: int) -> tuple[str, datetime]:
+    async def log_in(
+        self, identity: Identity, lifetime_s: int, address: str = ""
+    ) -> tuple[str, datetime]:
         """Returns a token for who signed in, and when it ends, with an offset."""
         name = identity.primary_namespace
         claims = Claims(
@@ -119,7 +128,30 @@ class Identities:
         async with self._database.write() as session:
             await _add(session, claims, owner=name, maker=name, is_login=True)
             await _note_sign_in(session, claims, name)
+            self._record(session, Action.LOGIN_SUCCEED, name, address)
         return self._signer.sign(claims), claims.expires
+
+    async def refuse(self, username: str, address: str) -> None:
+        """Notes in the audit log that somebody could not sign in; of very many at once not all.
+
+        Only the names of people who have signed in before: any other may be a password in the
+        wrong field. A database that can't take it is no reason to answer anything else.
+        """
+        now = time.monotonic()
+        while self._refused and self._refused[0] < now - 60:
+            self._refused.popleft()
+        if len(self._refused) >= REFUSALS_A_MINUTE:
+            return
+        self._refused.append(now)
+        with suppress(DatabaseUnavailable):
+            async with self._database.write() as session:
+                known = select(Person.name).where(Person.name == username)
+                # No database has to look for what can't be a name.
+                name = await session.scalar(known) if matches_pattern(username) else None
+                self._record(session, Action.LOGIN_FAIL, name or UNKNOWN, address)
+
+    def _record(self, session: AsyncSession, action: Action, name: str, address: str) -> None:
+        record(session, replace(self.anonymous, actor=name), action, details={"address": address})
 
     async def mint(
         self, caller: Caller, primary_namespace: str, bindings: Bindings, expires: datetime

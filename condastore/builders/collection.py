@@ -3,7 +3,8 @@
 What nothing refers to is doomed first and goes when a grace is over, if it is doomed still: a pull
 that has begun ends, and whoever makes an image takes back what he wants (`image_rows.keep_blob`).
 Rows go before files, so that nothing is promised that is not there. A file that a crash leaves
-without a row is found by listing the storage, when it is older than the grace.
+without a row is found by listing the storage. It goes much later: to a database that was restored
+from a backup every blob that was made since is one.
 """
 
 import asyncio
@@ -166,33 +167,34 @@ class Collector:
                 digests = (await session.scalars(query.with_for_update())).all()
                 await session.execute(delete(Blob).where(Blob.digest.in_(digests), *_unneeded()))
             fault("collect.rows_gone")
-            freed += await self._delete_files(digests)
+            freed += await self._delete_files(digests, self._config.blob_grace)
             if len(digests) < BATCH:
                 return freed
 
-    async def _delete_files(self, digests: Sequence[str]) -> int:
+    async def _delete_files(self, digests: Sequence[str], age_s: float) -> int:
         """Removes files, but none that somebody has written anew since."""
         freed = 0
         for digest in digests:
-            freed += await self._storage.delete_older(blob_key(digest), self._config.blob_grace)
+            freed += await self._storage.delete_older(blob_key(digest), age_s)
             fault("collect.file_gone")
         return freed
 
     async def _sweep(self) -> int:
         """Removes the files that no row knows; returns the bytes that came free."""
-        freed = 0
-        async for digests in self._old_files():
+        freed, age_s = 0, self._config.unknown_blob_grace
+        async for digests in self._files_older_than(age_s):
             async with self._database.read() as session:
                 query = select(Blob.digest).where(Blob.digest.in_(digests))
                 known = set(await session.scalars(query))
-            freed += await self._delete_files([digest for digest in digests if digest not in known])
+            unknown = [digest for digest in digests if digest not in known]
+            freed += await self._delete_files(unknown, age_s)
         return freed
 
-    async def _old_files(self) -> AsyncIterator[list[str]]:
+    async def _files_older_than(self, least_s: float) -> AsyncIterator[list[str]]:
         batch: list[str] = []
         async for key, age_s in self._storage.ages(FOLDER):
             digest = digest_of_key(key)
-            if digest is not None and age_s > self._config.blob_grace:
+            if digest is not None and age_s > least_s:
                 batch.append(digest)
             if len(batch) == BATCH:
                 yield batch

@@ -8,7 +8,7 @@ from condastore.builders.plan import Plan
 from condastore.channels import channel_urls, resolve_match_spec
 from condastore.configuration import CondaStore, server_platform
 from condastore.lockfiles.records import Record, locked_for
-from condastore.prefixes import Store
+from condastore.prefixes import Store, trees_of
 from condastore.settings import Settings
 from condastore.specification import CondaSpecification, LockfileSpecification
 
@@ -117,8 +117,9 @@ def installer_job(
 
 
 def remove_job(path: Path, files_per_s: float) -> Record:
-    """Returns the job that removes a tree at a pace and counts what comes free."""
-    return {"v": 1, "job": "remove", "paths": [str(path)], "files_per_s": files_per_s}
+    """Returns the job that removes what is in the trash at a pace and counts what comes free."""
+    paths = [str(tree) for tree in trees_of(path)]
+    return {"v": 1, "job": "remove", "paths": paths, "files_per_s": files_per_s}
 
 
 def sweep_job(store: Store) -> Record:

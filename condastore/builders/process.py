@@ -66,6 +66,10 @@ class _Pipes(asyncio.subprocess.SubprocessStreamProtocol):
         self.exited.set()
 
 
+class SilentEnd(BuildError):
+    """A child that has ended, and that said nothing of its job."""
+
+
 class Child:
     """A running engine process that does one job at a time."""
 
@@ -99,15 +103,18 @@ class Child:
     async def do(self, job: dict[str, Any], listener: Listener) -> dict[str, Any]:
         """Sends a job and returns its result; `listener` gets the events before it.
 
-        Raises `BuildError` for a job that failed and for a child that ended without a result.
+        Raises `BuildError` for a job that failed and for a child that ended without a result,
+        `SilentEnd` if it may never have begun.
         """
         assert self._pipes.stdin is not None
         self._listener = listener
+        is_silent = True
         try:
             self._pipes.stdin.write(json.dumps(job).encode() + b"\n")
             await self._pipes.stdin.drain()
             # A line without an end is the last of a child that died in it.
             while (line := await self._events.readline()).endswith(b"\n"):
+                is_silent = False
                 event: Event = json.loads(line)
                 if event["t"] == "result":
                     return event
@@ -118,7 +125,8 @@ class Child:
             pass
         except (ValueError, TypeError, KeyError) as error:
             raise BuildError("engine", f"the engine broke the protocol: {error!r}") from error
-        raise await self._crashed()
+        reason = await self._crashed()
+        raise SilentEnd(reason.kind, str(reason)) if is_silent else reason
 
     async def kill(self) -> None:
         """Ends the child and everything that it started, and removes what they put aside."""

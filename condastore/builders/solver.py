@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from condastore.builders.process import Child, Listener, start_engine
+from condastore.builders.process import Child, Listener, SilentEnd, start_engine
 from condastore.configuration import CondaStoreWorker
 from condastore.database import uninterrupted
 from condastore.errors import BuildError
@@ -41,6 +41,18 @@ class SolverPool:
         Raises `BuildError` with the solver's explanation.
         """
         solver = await self._ready()
+        is_warm = solver.uses > 0
+        try:
+            return await self._solve(solver, job, listener)
+        except SilentEnd:
+            if not is_warm:
+                raise
+        # It died as it was taken, which says nothing of the job.
+        return await self._solve(await self._new(), job, listener)
+
+    async def _solve(
+        self, solver: _Solver, job: dict[str, Any], listener: Listener
+    ) -> dict[str, Any]:
         solver.uses += 1
         is_sound = False
         rss_bytes = 0
@@ -73,6 +85,9 @@ class SolverPool:
             if solver.child.is_alive:
                 return solver
             await solver.child.kill()
+        return await self._new()
+
+    async def _new(self) -> _Solver:
         return _Solver(await start_engine(self._scratch))
 
     def _is_worth_keeping(self, solver: _Solver, rss_bytes: int) -> bool:

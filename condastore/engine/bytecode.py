@@ -3,12 +3,16 @@
 Users could not write them into a shared prefix, and would compile at every import. Each package is
 compiled once for each version of Python, by the first prefix that has both; every prefix gets hard
 links. A `.pyc` is valid for the modification time of its source, so it is only linked beside a
-source that is itself a link to the one which was compiled.
+source that is itself a link to the one which was compiled. Where the source had to be copied, for
+want of hard links (F26-F28), it gets that time, and a copy of its `.pyc`.
 """
 
 import errno
+import filecmp
 import json
 import os
+import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +30,8 @@ STEP = "bytecode"
 _CLAIM_RETRY_S = 0.1
 _WORKER = Path(__file__).with_name("bytecode_worker.py")
 _SITE_PACKAGES = "site-packages/"
+# To another file system, on one that has none, and to a file that has as many as there may be.
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,6 @@ def add_bytecode(
     if python is None:
         return []
     events.phase("bytecode")
-    if prefix.stat().st_dev != scratch.stat().st_dev:
-        events.log("warning: no byte code: the store is on another file system", STEP)
-        return []
     packages = [
         _Package(store.package(r["sha256"]), store.bytecode(r["sha256"], python.key))
         for r in records
@@ -191,12 +194,37 @@ def _link(package: _Package, site_packages: Path) -> None:
         cache = os.path.join(target, "__pycache__")
         linked = _inodes(source)
         present = _inodes(target)
-        modules = {file: file.rsplit(".", 2)[0] + ".py" for file in files}
-        valid = [f for f, m in modules.items() if m in present and present[m] == linked.get(m)]
-        if valid:
-            os.makedirs(cache, exist_ok=True)
-        for file in valid:
-            os.link(os.path.join(directory, file), os.path.join(cache, file))
+        for file in files:
+            module = file.rsplit(".", 2)[0] + ".py"
+            is_link = module in present and present[module] == linked.get(module)
+            if is_link or _is_copy(os.path.join(source, module), os.path.join(target, module)):
+                os.makedirs(cache, exist_ok=True)
+                put = _link_or_copy if is_link else shutil.copyfile
+                put(os.path.join(directory, file), os.path.join(cache, file))
+
+
+def _is_copy(original: str, path: str) -> bool:
+    """Whether a file has the content of a package's; if so, it gets its time as well."""
+    try:
+        status, copied = os.stat(original), os.lstat(path)
+        # One that is shared belongs to another package, whose byte code needs its time.
+        if copied.st_nlink > 1 or not stat.S_ISREG(copied.st_mode):
+            return False
+        if not filecmp.cmp(original, path, shallow=False):
+            return False
+    except FileNotFoundError:
+        return False
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return True
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        shutil.copyfile(source, target)
 
 
 def _inodes(directory: str) -> dict[str, int]:

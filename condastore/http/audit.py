@@ -46,7 +46,7 @@ class Change(msgspec.Struct):
 
 
 async def list_(call: Call[AuditQuery, NoBody]) -> shapes.Listed[Change]:
-    """The audit log, for administrators."""
+    """The audit log, for administrators; those of namespaces see what is about theirs."""
     query = call.query
     wanted = AuditFilter(
         query.actor,

@@ -14,7 +14,7 @@ async def sign_in(
 ) -> Response:
     """Gives an answer the cookie with a new token."""
     token, expires = await parts_of(request).identities.log_in(
-        identity, authentication.login_lifetime
+        identity, authentication.login_lifetime, address_of(request)
     )
     response.set_cookie(
         authentication.cookie_name,
@@ -26,6 +26,16 @@ async def sign_in(
         samesite="strict",
     )
     return response
+
+
+async def refuse(request: Request, username: str = "") -> None:
+    """Has it noted that somebody could not sign in."""
+    await parts_of(request).identities.refuse(username, address_of(request))
+
+
+def address_of(request: Request) -> str:
+    """Returns where a request comes from."""
+    return request.client.host if request.client else "unknown"
 
 
 def forget(response: Response, authentication: Authentication) -> Response:

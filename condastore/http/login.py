@@ -16,7 +16,7 @@ from condastore.errors import InvalidInput, Unauthorized
 from condastore.http import shapes
 from condastore.http.attempts import ADDRESS_ATTEMPTS, USER_ATTEMPTS, Attempts
 from condastore.http.context import parts_of, presented_token
-from condastore.http.cookies import forget, sign_in
+from condastore.http.cookies import address_of, forget, refuse, sign_in
 from condastore.http.form_data import FORM, read_form
 from condastore.http.oauth import OAuthLogin
 from condastore.http.pages import page
@@ -102,7 +102,7 @@ class PasswordLogin:
     async def _signed_in(
         self, request: Request, credentials: Credentials, *, is_form: bool
     ) -> Response:
-        user, address = credentials.username, _address(request)
+        user, address = credentials.username, address_of(request)
         wait_s = max(self._users.wait_s(user), self._addresses.wait_s(address))
         if wait_s > 0:
             return self._wait(request, math.ceil(wait_s), user, is_form=is_form)
@@ -110,6 +110,7 @@ class PasswordLogin:
         if identity is None:
             self._users.failed(user)
             self._addresses.failed(address)
+            await refuse(request, user)
             raise Unauthorized(WRONG)
         self._users.succeeded(user)
         target = after_login(request)
@@ -129,11 +130,12 @@ class PasswordLogin:
     async def _by_link(
         self, request: Request, authentication: TokenAuthentication, token: str
     ) -> Response:
-        address = _address(request)
+        address = address_of(request)
         right = not self._addresses.wait_s(address) and authentication.admin_token.is_text(token)
         identity = authentication.identity(_owner()) if right else None
         if identity is None:
             self._addresses.failed(address)
+            await refuse(request)
             return self._form(request, 403, error="the token in this link is not valid")
         # The redirect takes the token out of the address bar and the history.
         answer = RedirectResponse(after_login(request), 303, {"Cache-Control": "no-store"})
@@ -191,10 +193,6 @@ async def _form_of(request: Request) -> Credentials:
     return Credentials(
         username=values.get("username", [""])[0], password=values.get("password", [""])[0]
     )
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
 
 
 def _owner() -> str:

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from condastore.auth import Authentication
 from condastore.errors import CondaStoreError, Unauthorized
-from condastore.http.cookies import sign_in
+from condastore.http.cookies import refuse, sign_in
 from condastore.http.pages import page
 from condastore.http.redirects import after_login, safe_next
 
@@ -51,11 +51,13 @@ class OAuthLogin:
             raise NotThisLogin("OAuth states do not match")
         code = request.query_params.get("code")
         if not code:
+            await refuse(request)
             raise Unauthorized("the login provider did not let you in")
         identity = await self._authentication.identify(
             code, self._redirect_uri(request), verifier, nonce
         )
         if identity is None:
+            await refuse(request)
             raise Unauthorized("the login provider's user can't have a namespace here")
         answer = page(request, "signed_in.html", next=after_login(request))
         return await sign_in(request, answer, self._authentication, identity)

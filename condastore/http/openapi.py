@@ -26,6 +26,7 @@ _ERRORS = {
     "413": ("The body is too large", Problem),
     "422": ("A path, query or body that can't be read", Invalid),
     "503": ("Not now; try again later", Problem),
+    "507": ("There is no room on a disk; the message says on which", Problem),
 }
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},

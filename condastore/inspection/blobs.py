@@ -26,7 +26,8 @@ from condastore.tables import (
 async def inspect_blobs(scene: Scene) -> AsyncIterator[Finding]:
     """Yields blobs that are recorded and not stored, or stored and not recorded.
 
-    A young one without a row may be what a crash left; the collection takes it when it is older.
+    A young one without a row may be of a newer database than this, which is a backup, or what a
+    crash left; the collection takes it when it is older.
     """
     async with scene.database.read() as session:
         digests = (await session.scalars(select(Blob.digest))).all()
@@ -34,7 +35,7 @@ async def inspect_blobs(scene: Scene) -> AsyncIterator[Finding]:
     present = set()
     async for key, age_s in scene.storage.ages("blobs"):
         present.add(key)
-        if key not in known and age_s > scene.blob_grace_s:
+        if key not in known and age_s > scene.unknown_blob_grace_s:
             yield Finding("blob without a row", key, "removed", partial(_delete, scene, key))
     for key, digest in known.items():
         if key not in present and await scene.storage.size(key) is None:

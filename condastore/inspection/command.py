@@ -115,7 +115,7 @@ async def _scene(app: Configurable) -> AsyncIterator[Scene]:
             # Opening files would remove what is half written, before it is seen.
             await storage.open()
             stack.push_async_callback(storage.close)
-        grace_s = ContainerRegistry(parent=app).blob_grace
+        grace_s = ContainerRegistry(parent=app).unknown_blob_grace
         yield Scene(database, store, storage, data, unfinished, grace_s)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from condastore.build_rows import log_key
 from condastore.builds import FINAL
-from condastore.files import make_directory
+from condastore.files import half_written, make_directory
 from condastore.inspection.findings import Finding
 from condastore.inspection.scene import Scene, build_named
 
@@ -86,8 +86,10 @@ def _litter(scene: Scene) -> dict[str, list[Path]]:
         "half-written file": sorted(
             [
                 *_half_written(scene.unfinished),
-                *scene.data.glob("*.new"),
-                *store.root.glob("*/envs/.*.new"),
+                *half_written(scene.data),
+                *scene.database.half_made_backups(),
+                *(path for path in store.root.glob("*/envs/.*.new") if path.is_symlink()),
+                *(path for path in scene.data.glob(".*.new") if path.is_socket()),
             ]
         ),
     }

@@ -31,7 +31,7 @@ class Scene:
     """The daemon's data directory."""
     unfinished: Path | None
     """Where the storage writes on this machine, if it does."""
-    blob_grace_s: float
+    unknown_blob_grace_s: float
     """So old a file of a blob may become before it needs a row."""
 
     @property

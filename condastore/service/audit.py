@@ -1,4 +1,4 @@
-"""The audit log as administrators read it."""
+"""The audit log: of the whole daemon for its administrators, of their own for namespaces'."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, bindparam, select
 
 from condastore.access import Caller
+from condastore.errors import Unauthorized
 from condastore.service.pages import LISTINGS, Listing, Order, Page, PageRequest, each
 from condastore.service.parts import Parts
+from condastore.service.visibility import in_namespaces, whole_namespaces
 from condastore.tables import AuditEntry, row_id
 from condastore.views import Values
 
+PERMISSION = "setting::update"
 SORTABLE = {"id": AuditEntry.id}
 FILTERS: Mapping[str, ColumnElement[bool]] = {
     "actor": AuditEntry.actor == bindparam("actor"),
@@ -85,16 +88,23 @@ class AuditFilter:
 async def list_changes(
     parts: Parts, caller: Caller, request: PageRequest, wanted: AuditFilter
 ) -> Page[AuditRecord]:
-    """Returns a page of changes, for who may change the settings of the whole daemon."""
-    caller.require("setting::update", "")
+    """Returns a page of changes: all, for who may change the settings of the whole daemon; those
+    that are about his namespaces, for who may change theirs. Raises `Unauthorized`."""
+    within = None
+    if not caller.allows(PERMISSION, ""):
+        within = whole_namespaces(caller, PERMISSION)
+        if not within:
+            raise Unauthorized
     values = wanted.values()
-    listing = _listing(tuple(values), request.order(SORTABLE, ["id"]))
+    listing = _listing(tuple(values), within, request.order(SORTABLE, ["id"]))
     return await parts.database.view(
         lambda view: listing.page(view, values, request, each(AuditRecord))
     )
 
 
 @lru_cache(maxsize=LISTINGS)
-def _listing(filters: tuple[str, ...], order: Order) -> Listing:
+def _listing(filters: tuple[str, ...], within: tuple[str, ...] | None, order: Order) -> Listing:
     query = select(*COLUMNS).where(*(FILTERS[name] for name in filters))
+    if within is not None:
+        query = query.where(in_namespaces(AuditEntry.namespace, within))
     return Listing(query, AuditEntry.id, SORTABLE, order)

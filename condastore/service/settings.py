@@ -9,7 +9,7 @@ from condastore.access import Caller
 from condastore.audit import Action, record
 from condastore.errors import InvalidInput
 from condastore.indexer import SETTINGS as SETTINGS_OF_INDEX
-from condastore.names import set_text
+from condastore.names import check_name, set_text, shorten
 from condastore.service.parts import Parts
 from condastore.setting_rows import load_settings, setting_prefix
 from condastore.settings import GLOBAL_KEYS, Level, Settings, validate_update
@@ -63,7 +63,7 @@ async def update_settings(
     caller.require("setting::update", _arn(namespace, environment))
     level = Level.GLOBAL if namespace is None else Level.NAMESPACE
     checked = validate_update(Level.ENVIRONMENT if environment is not None else level, changes)
-    prefix = setting_prefix(namespace, environment)
+    prefix = _prefix(namespace, environment)
     parts.disk.require()
     async with parts.database.write() as session:
         query = select(KeyValueStore).where(KeyValueStore.prefix == prefix)
@@ -96,13 +96,26 @@ async def reset_settings(
     unknown = set(keys) - parts.defaults.as_dict().keys()
     if unknown or not keys:
         raise InvalidInput(f"Invalid setting keys {set_text(unknown)}")
-    stored = KeyValueStore.prefix == setting_prefix(namespace, environment)
+    stored = KeyValueStore.prefix == _prefix(namespace, environment)
     async with parts.database.write() as session:
         await session.execute(delete(KeyValueStore).where(stored, KeyValueStore.key.in_(keys)))
         details = {"keys": sorted(keys)}
         record(session, caller, Action.SETTING_RESET, namespace, environment, details=details)
     if namespace is None and SETTINGS_OF_INDEX.intersection(keys):
         parts.indexer.look()
+
+
+def _prefix(namespace: str | None, environment: str | None) -> str:
+    """Returns where to write settings. Raises `InvalidInput` for what can't be a name, and for two
+    that are too long together: PostgreSQL takes no more, whether they are there or not."""
+    prefix = setting_prefix(
+        None if namespace is None else check_name(namespace),
+        None if environment is None else check_name(environment),
+    )
+    longest = KeyValueStore.prefix.type.length
+    if longest is not None and len(prefix) > longest:
+        raise InvalidInput(f"these names are too long together: {shorten(prefix)}")
+    return prefix
 
 
 def _arn(namespace: str | None, environment: str | None) -> str:

@@ -51,6 +51,20 @@ def visible_namespaces(patterns: Collection[str]) -> ColumnElement[bool]:
     return _any_of(patterns, with_name=False)
 
 
+def whole_namespaces(caller: Caller, permission: str) -> tuple[str, ...]:
+    """Returns the patterns of the namespaces on which the caller has a permission.
+
+    One on a part of a namespace is none on it.
+    """
+    found = (pattern.partition("/") for pattern in caller.patterns(permission))
+    return tuple(namespace for namespace, _, name in found if not name.strip("*"))
+
+
+def in_namespaces(column: Any, patterns: Collection[str]) -> ColumnElement[bool]:
+    """Returns the condition that a column names a namespace that one of these patterns matches."""
+    return and_(column.is_not(None), or_(*(_matches(column, pattern) for pattern in patterns)))
+
+
 def _any_of(patterns: Collection[str], *, with_name: bool) -> ColumnElement[bool]:
     if EVERYTHING in patterns:
         return true()

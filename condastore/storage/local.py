@@ -204,13 +204,23 @@ def _delete_older(path: Path, aside: Path, age_s: float) -> int:
         return 0
     found = taken.stat()
     if time.time() - found.st_mtime < age_s:
-        with suppress(FileExistsError):
-            os.link(taken, path)
-        taken.unlink()
+        _put_back(taken, path)
         return 0
     taken.unlink()
     sync_directory(path.parent)
     return found.st_size
+
+
+def _put_back(taken: Path, path: Path) -> None:
+    """Gives a file its name again, unless there is a newer one."""
+    try:
+        os.link(taken, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        # Where there are no hard links (F27). Nobody writes other bytes under the key of a blob.
+        os.rename(taken, path)
+    taken.unlink(missing_ok=True)
 
 
 def _delete(path: Path) -> int:

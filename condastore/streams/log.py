@@ -75,9 +75,13 @@ class BuildLog:
         self._progress_count = 0
         self._status: str | None = None
         self._detached = False
-        self.released = False
-        """Whether another daemon may write this build's log now."""
+        self._releasing: asyncio.Task[None] | None = None
         self._change = asyncio.Event()
+
+    @property
+    def released(self) -> bool:
+        """Whether another daemon may write this build's log now."""
+        return self._releasing is not None
 
     def append(self, text: str, *, always: bool = False) -> None:
         """Adds text, ending in a line break; beyond the log's limit it is left out, visibly.
@@ -130,8 +134,11 @@ class BuildLog:
     async def end(self, status: str) -> None:
         """Writes what is pending, makes the file durable, and tells the readers; once.
 
-        Whoever waits may be cancelled; the log ends nevertheless.
+        Whoever waits may be cancelled; the log ends nevertheless. One that was released does not.
         """
+        if self._releasing is not None:
+            await asyncio.shield(self._releasing)
+            return
         if self._ending is None:
             self._ending = asyncio.create_task(self._end(status), name=f"end of {self.path.name}")
         await asyncio.shield(self._ending)
@@ -139,15 +146,15 @@ class BuildLog:
     async def release(self) -> None:
         """Ends the readers without an end of the log: the build may be another daemon's now.
 
-        What has ended stays so.
+        What has ended stays so. Whoever waits may be cancelled, and others may release it as well.
         """
         if self._ending is not None:
             return
-        self.released = True
-        while self._writing is not None:
-            await asyncio.wait([self._writing])
-        os.close(self._fd)
-        self.detach()
+        if self._releasing is None:
+            self._releasing = asyncio.create_task(
+                self._release(), name=f"release of {self.path.name}"
+            )
+        await asyncio.shield(self._releasing)
 
     def detach(self) -> None:
         """Ends the readers without an end of the log: the daemon stops, the build does not."""
@@ -185,6 +192,11 @@ class BuildLog:
                         yield Ended(ended)
                         return
                     await change.wait()
+
+    async def _release(self) -> None:
+        await self.flush()
+        os.close(self._fd)
+        self.detach()
 
     async def _end(self, status: str) -> None:
         await self.flush()

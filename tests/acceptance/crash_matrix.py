@@ -37,7 +37,13 @@ from tests.acceptance.stories import (
 from tests.conftest import CACHE
 from tests.databases import fresh, postgresql_server
 
-ACTIONS = {"kill": "kill", "TERM": "kill:TERM", "ENOSPC": "raise:ENOSPC", "EIO": "raise:EIO"}
+ACTIONS = {
+    "kill": "kill",
+    "TERM": "kill:TERM",
+    "ENOSPC": "raise:ENOSPC",
+    "EDQUOT": "raise:EDQUOT",
+    "EIO": "raise:EIO",
+}
 NOT_REACHED = "not reached"
 SHOWN_CHARACTERS = 100
 # A point that is passed without end would be a story that never ends.

@@ -35,6 +35,7 @@ REMOVED = ["build", "environment", "namespace"]
 # collected while images are being put there, so not regularly.
 AT_ONCE = (
     "--ContainerRegistry.blob_grace=0",
+    "--ContainerRegistry.unknown_blob_grace=0",
     "--ContainerRegistry.pull_grace=0",
     "--ContainerRegistry.layer_cache_bytes=0",
 )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.harness import Daemon, eventually, is_clean, running
+from tests.acceptance.images import image
 
 pytestmark = pytest.mark.sqlite
 # Each check costs a second of CPU, so several faults are made, found and mended at once.
@@ -200,6 +201,48 @@ def test_a_flipped_bit_is_found_and_its_package_fetched_anew(data: Path, tiny: s
         daemon.client.close()
     status, said = check(data, "--hashes")
     assert (status, said.stdout) == (0, SOUND)
+
+
+def test_a_database_of_yesterday_destroys_nothing_that_was_made_since(
+    data: Path, tiny: str
+) -> None:
+    """F40"""
+    database, link = data / "condastore.sqlite", data / "state/default/envs/kept"
+    yesterday, before = database.read_bytes(), os.readlink(link)
+    with running(data) as daemon:
+        build_id = daemon.submit({"name": "kept", "channels": [tiny], "dependencies": ["harmless"]})
+        daemon.completed(build_id)
+        image(daemon, build_id)
+        eventually(lambda: is_clean(daemon), what=daemon.litter)
+    made = os.readlink(link)
+    assert made != before
+    blobs = {path for path in (data / "storage/blobs").rglob("*") if path.is_file()}
+    stored = set((data / "storage").rglob(f"*{Path(made).name}*"))
+    assert blobs and stored
+
+    database.write_bytes(yesterday)
+    expected = {
+        "files without a build",
+        "environment link that names the wrong build",
+        "stored file without a row",
+    }
+    assert kinds(data) == expected
+    assert kinds(data, "--repair") == expected
+
+    assert_is_sound(data)
+    assert os.readlink(link) == before
+    assert (data / f"state/.lost/default-{Path(made).name}/share/harmless").is_file()
+    lost = {path.name for path in (data / "lost").iterdir()}
+    assert lost >= {f"{path.parent.name}-{path.name}" for path in stored}
+    # A daemon leaves them as well, also when it collects, and takes numbers anew.
+    with running(data) as daemon:
+        assert daemon.request("DELETE", "/build/1/").status_code == 200
+        daemon.completed(
+            daemon.submit({"name": "kept", "channels": [tiny], "dependencies": ["harmless"]})
+        )
+        eventually(lambda: is_clean(daemon), what=daemon.litter)
+    assert all(path.is_file() for path in blobs)
+    assert_is_sound(data)
 
 
 def test_what_claims_to_run_is_queued_again(data: Path) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,6 +71,19 @@ def test_settings_that_make_no_sense(
     assert answer.json()["message"].startswith(text)
     assert daemon.data_of(f"/setting/{place}") == before
     assert daemon.request("PUT", f"/setting/{place}", json=["x"]).status_code == 422
+
+
+@pytest.mark.parametrize("place", [f"{'n' * 256}/", f"a/{'x' * 256}/", f"{'n' * 255}/{'x' * 255}/"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_settings_of_names_that_no_database_takes(daemon: Daemon, place: str, method: str) -> None:
+    answer = daemon.request(
+        method,
+        f"/setting/{place}",
+        json={"conda_default_channels": ["x"]} if method == "PUT" else None,
+        params={"key": "conda_default_channels"} if method == "DELETE" else None,
+    )
+    assert answer.status_code == 400, answer.text
+    assert re.search("at most 255 characters|too long together", answer.json()["message"])
 
 
 def test_a_threshold_that_is_set_while_the_daemon_runs_counts(daemon: Daemon, tiny: str) -> None:

@@ -1,4 +1,4 @@
-"""Disks that are full, in every way in which they can be (promise I6, faults F21-F24 and F29)."""
+"""Disks that are full, in every way in which they can be, and several (I6, F21-F24, F26, F29)."""
 
 import errno
 import os
@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from devtools.localchannel.server import Fault, serve
-from tests.acceptance.harness import Daemon, DaemonDied, eventually, is_clean
+from tests.acceptance.harness import Daemon, DaemonDied, eventually, is_clean, running
+from tests.acceptance.oracle import assert_sound
+from tests.acceptance.stories import specification
 
 REASON = "only root can mount a small file system"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason=REASON)
@@ -221,3 +223,33 @@ def test_a_directory_that_is_mounted_read_only(tmp_path: Path) -> None:
         with pytest.raises(DaemonDied, match=r"can't be used: Read-only file system; set c\."):
             daemon.start()
         daemon.client.close()
+
+
+def test_F26_prefixes_on_another_file_system_than_the_packages(
+    tmp_path: Path, channel: str, index: str
+) -> None:
+    """They have copies, and go away as elsewhere."""
+    with (
+        mounted(tmp_path / "other", "size=400m") as other,
+        running(tmp_path / "data", f"--CondaStore.build_directory={other}/{{namespace}}") as daemon,
+    ):
+        wanted = specification(channel, "python", "flask")
+        wanted["dependencies"] += ({"pip": ["alpha", f"--index-url {index}"]},)
+        build_id = daemon.submit(wanted)
+        build = daemon.completed(build_id)
+        prefix = daemon.link("survivor").resolve()
+        assert prefix.parent == other / "default"
+        program = "import alpha, flask; print(flask.__cached__)"
+        run = subprocess.run([prefix / "bin/python", "-c", program], capture_output=True)
+        assert Path(os.fsdecode(run.stdout).strip()).is_file(), run.stderr
+        path = f"/build/{build_id}/artifacts/CONDA_PACK/"
+        assert daemon.request("POST", path).status_code == 200
+        daemon.made(build_id, "CONDA_PACK")
+        used = os.statvfs(other).f_bfree
+        assert daemon.request("DELETE", f"/build/{build_id}/").status_code == 200
+        eventually(lambda: "came free" in (daemon.build(build_id)["status_info"] or ""))
+        freed = int(str(daemon.build(build_id)["status_info"]).split()[1])
+        assert freed >= build["size"] > 0
+        assert list((other / "default").iterdir()) == []
+        assert os.statvfs(other).f_bfree > used
+        assert_sound(daemon)

@@ -24,6 +24,8 @@ OPEN = {
     "/channel/",
     "/package/",
 }
+# Each administrator of a namespace sees what is about his.
+OF_ADMINISTRATORS = {"/audit/"}
 # About the caller alone.
 OWN = {"/token/", "/token/{token_id}/"}
 
@@ -71,7 +73,7 @@ def routes() -> list[tuple[str, str]]:
     return [
         (method, route.path)
         for route in API
-        if isinstance(route, Resource) and route.path not in OPEN | OWN
+        if isinstance(route, Resource) and route.path not in OPEN | OWN | OF_ADMINISTRATORS
         for method in route.operations
     ]
 
@@ -114,6 +116,21 @@ def test_lists_show_what_could_be_got(scene: Scene) -> None:
             assert (wanted[field] in shown) is sees, (who, path)
         assert (scene.ask(who, "GET", "/environment/ada/env/").status_code == 200) is sees
         assert ("ada" in scene.ask(who, "GET", "/usage/").json()["data"]) is sees
+
+
+def test_the_audit_log_of_a_namespace_is_for_its_administrators(scene: Scene) -> None:
+    def namespaces(who: str, query: str = "") -> set[str | None]:
+        answer = scene.ask(who, "GET", f"/audit/?{query}")
+        assert answer.status_code == 200, answer.text
+        return {row["namespace"] for row in answer.json()["data"]}
+
+    assert {"ada", "default"} <= namespaces("admin")
+    assert namespaces("ada") == namespaces("ada", "namespace=ada") == {"ada"}
+    assert namespaces("ada", "namespace=default") == set()
+    assert "ada" not in namespaces("bob")
+    for who in ("editor", "viewer", "inside", "nobody"):
+        assert scene.ask(who, "GET", "/audit/").status_code == 403
+        assert scene.ask(who, "GET", "/audit/?namespace=ada").status_code == 403
 
 
 @pytest.mark.parametrize(

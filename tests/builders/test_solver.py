@@ -4,13 +4,14 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from condastore.builders.process import Event
+from condastore.builders import solver
+from condastore.builders.process import Child, Event, start_engine
 from condastore.builders.solver import SolverPool
 from condastore.configuration import CondaStoreWorker, server_platform
 from condastore.errors import BuildError
@@ -151,6 +152,42 @@ async def test_a_solver_that_died_while_it_waited_is_not_used(
                 await asyncio.sleep(0.01)
         await pool.solve(job(small_channel, scratch, "six"), ignore)
         assert pids(pool) != [pid]
+
+
+async def test_a_solver_that_dies_as_it_is_taken_is_replaced_once(
+    small_channel: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has told us of its death yet."""
+    async with pool_of(scratch, warm_solvers=2) as pool:
+        wanted = job(small_channel, scratch, "six")
+        await asyncio.gather(*(pool.solve(wanted, ignore) for _ in range(2)))
+        for pid in (dead := pids(pool)):
+            os.kill(pid, signal.SIGKILL)
+            # Unless it was waited for already.
+            with suppress(ChildProcessError):
+                await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        monkeypatch.setattr(Child, "is_alive", True)
+        await pool.solve(wanted, ignore)
+        monkeypatch.undo()
+        assert not set(pids(pool)) & set(dead[-1:])
+
+
+async def test_a_new_solver_that_dies_fails_its_solve(
+    small_channel: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    async def start(directory: Path) -> Child:
+        child = await start_engine(directory)
+        started.append(child.pid)
+        os.kill(child.pid, signal.SIGKILL)
+        return child
+
+    async with pool_of(scratch) as pool:
+        monkeypatch.setattr(solver, "start_engine", start)
+        with pytest.raises(BuildError, match="SIGKILL"):
+            await pool.solve(job(small_channel, scratch, "six"), ignore)
+        assert len(started) == 1
 
 
 async def test_a_solver_that_nobody_uses_ends(small_channel: Path, scratch: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +60,15 @@ class Outcome:
 
 
 class Child:
-    """A running child."""
+    """A running child, started by what stands before it."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, environment: Mapping[str, str] | None = None, before: Sequence[str | Path] = ()
+    ) -> None:
         self._read_end, write_end = os.pipe()
         self.process = subprocess.Popen(
             [
+                *before,
                 *[sys.executable, "-I", "-m", "condastore.engine"],
                 *["--events-fd", str(write_end), "--parent", str(os.getpid())],
             ],
@@ -112,9 +115,11 @@ class Child:
 
 
 @contextmanager
-def child(environment: Mapping[str, str] | None = None) -> Iterator[Child]:
+def child(
+    environment: Mapping[str, str] | None = None, before: Sequence[str | Path] = ()
+) -> Iterator[Child]:
     """A child that is gone at the end of the block."""
-    started = Child(environment)
+    started = Child(environment, before)
     try:
         yield started
     finally:

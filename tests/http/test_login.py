@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import func, select
 from starlette.applications import Starlette
 
 from condastore.access import DEFAULT_ROLES, AccessPolicy
@@ -19,9 +20,11 @@ from condastore.auth import (
     TokenAuthentication,
     TokenSigner,
 )
+from condastore.auth.identities import REFUSALS_A_MINUTE
 from condastore.database import Database
 from condastore.http import login
 from condastore.http.problems import HANDLERS
+from condastore.tables import AuditEntry
 
 KEY = "a key of the tests that is long enough for every algorithm, also HS512"
 ADA = {"username": "ada", "password": "right"}
@@ -129,6 +132,38 @@ async def test_a_wrong_password(database: Database, how: str) -> None:
         if how == "json":
             message = {"status": "error", "message": "Invalid authentication credentials"}
             assert response.json() == message
+
+
+async def test_who_signed_in_and_who_could_not_is_in_the_audit_log(database: Database) -> None:
+    secret = AdminToken(KEY).text
+    async with site(database, token_login()) as client:
+        for username, password in (("ada", secret), ("ada", "wrong"), (secret, ""), ("a\0", "x")):
+            body = {"username": username, "password": password}
+            await client.post("/login/", json=body)
+        await client.get("/login/?token=wrong")
+        await client.get(f"/login/?token={secret}")
+    async with database.read() as session:
+        rows = (await session.scalars(select(AuditEntry).order_by(AuditEntry.id))).all()
+    found = [(row.action, row.actor, row.details["address"]) for row in rows]
+    assert found[:5] == [
+        ("login.succeed", "ada", "127.0.0.1"),
+        ("login.fail", "ada", "127.0.0.1"),
+        ("login.fail", "unknown", "127.0.0.1"),
+        ("login.fail", "unknown", "127.0.0.1"),
+        ("login.fail", "unknown", "127.0.0.1"),
+    ]
+    assert found[5][0] == "login.succeed" and len(found) == 6
+    assert all(row.namespace is None for row in rows)
+    assert secret not in repr(found)
+
+
+async def test_of_very_many_failures_at_once_not_all_are_noted(database: Database) -> None:
+    async with site(database, dummy()) as client:
+        for _ in range(2 * REFUSALS_A_MINUTE):
+            await client.identities.refuse("ada", "192.0.2.1")  # type: ignore[attr-defined]
+    async with database.read() as session:
+        count = await session.scalar(select(func.count()).select_from(AuditEntry))
+    assert count is not None and REFUSALS_A_MINUTE <= count < 2 * REFUSALS_A_MINUTE
 
 
 @pytest.mark.parametrize(

@@ -179,3 +179,27 @@ async def test_builds_whose_file_system_is_away_are_not_given_up(scene: Scene) -
     async with scene.database.read() as session:
         statuses = set(await session.scalars(select(Build.status)))
     assert statuses == {BuildStatus.COMPLETED}
+
+
+async def test_only_our_own_half_written_files_are_litter(scene: Scene) -> None:
+    links = scene.store.root / "lab" / "envs"
+    links.mkdir(parents=True)
+    theirs = [scene.data / "environment.yml.new", scene.data / ".profile.new", links / ".a.new"]
+    for path in theirs:
+        path.touch()
+    ours = [scene.data / ".condastore-abcdefgh.new", links / ".b.new"]
+    ours[0].touch()
+    ours[1].symlink_to(scene.data)
+    if scene.database.is_sqlite:
+        [file] = [path for path in scene.data.iterdir() if path.name.endswith(".sqlite")]
+        theirs.append(file.with_name("other.sqlite.0001.new"))
+        ours.append(file.with_name(f"{file.name}.0001.new"))
+        for path in (theirs[-1], ours[-1]):
+            path.touch()
+
+    found = await inspect(scene)
+
+    assert sorted(finding.subject for finding in found) == sorted(map(str, ours))
+    assert await mend_all(found) == {}
+    assert all(path.is_file() for path in theirs)
+    assert not any(path.is_symlink() or path.exists() for path in ours)

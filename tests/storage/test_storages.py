@@ -1,11 +1,13 @@
 """What every storage promises, held against each of them."""
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +148,22 @@ async def test_only_what_is_old_enough_is_deleted(storage: Storage) -> None:
     assert await storage.delete_older("blobs/sha256/aa/1", -5) == 5
     assert await storage.size("blobs/sha256/aa/1") is None
     assert await storage.delete_older("blobs/sha256/aa/1", -5) == 0
+
+
+async def test_what_is_not_old_enough_stays_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F27"""
+    storage = LocalStorage(storage_path=str(tmp_path))
+    await storage.put_bytes("blobs/sha256/aa/1", b"layer")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert await storage.delete_older("blobs/sha256/aa/1", 3600) == 0
+    assert await read(storage, "blobs/sha256/aa/1") == b"layer"
+    assert list((tmp_path / ".unfinished").iterdir()) == []
 
 
 async def test_a_daemon_that_starts_leaves_alone_what_another_one_makes(tmp_path: Path) -> None:

@@ -56,6 +56,20 @@ async def test_what_is_appended_is_read_and_then_the_end(log: BuildLog) -> None:
     assert log.path.read_text() == "one\ntwo\n"
 
 
+async def test_a_log_is_released_once_however_often_it_is_asked_for(log: BuildLog) -> None:
+    """Otherwise a descriptor that is somebody else's by now would be closed."""
+    log.append("one\n")
+    reading = asyncio.create_task(read(log.follow(0)))
+    await asyncio.gather(log.release(), log.release())
+    assert log.released
+    with log.path.open("rb") as other:
+        await log.release()
+        await log.end("COMPLETED")
+        assert other.read() == b"one\n"
+    async with asyncio.timeout(PATIENCE_S):
+        assert Ended("COMPLETED") not in await reading
+
+
 TEXTS = st.lists(
     st.text(st.sampled_from("ab\n é€\U0001f40d"), max_size=40).map(lambda text: text + "\n"),
     min_size=1,

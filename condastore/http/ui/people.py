@@ -34,6 +34,8 @@ ACTIONS = {
     "token.revoke": "revoked a token",
     "setting.change": "changed settings",
     "setting.reset": "reset settings",
+    "login.succeed": "signed in",
+    "login.fail": "failed to sign in",
 }
 FIELDS = ("actor", "action", "namespace", "environment", "since", "until")
 
