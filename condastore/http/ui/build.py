@@ -11,6 +11,7 @@ from condastore.errors import InvalidInput, NotFound
 from condastore.http.ui import views
 from condastore.http.ui.environment import package_table, text_of_build
 from condastore.http.ui.phrases import size_text
+from condastore.http.ui.using import NAMES, PATHS
 from condastore.http.ui.views import Action, View
 from condastore.service import artifacts, builds, environments, logs, overview, restoring
 from condastore.service.artifacts import ArtifactState
@@ -21,23 +22,6 @@ PHASES = ("solve", "fetch", "link", "bytecode", "pip", "permissions", "export")
 # What is shown of a log where no script can fetch more.
 TAIL_BYTES = 16 * 1024
 SETTLING = timedelta(seconds=10)
-
-NAMES = {
-    ArtifactType.LOGS: "Log",
-    ArtifactType.LOCKFILE: "Lockfile",
-    ArtifactType.YAML: "Pinned environment.yaml",
-    ArtifactType.CONDA_PACK: "Archive",
-    ArtifactType.CONSTRUCTOR_INSTALLER: "Installer",
-    ArtifactType.DOCKER_MANIFEST: "Image",
-}
-PATHS = {
-    ArtifactType.LOGS: "logs",
-    ArtifactType.LOCKFILE: "lockfile",
-    ArtifactType.YAML: "yaml",
-    ArtifactType.CONDA_PACK: "archive",
-    ArtifactType.CONSTRUCTOR_INSTALLER: "installer",
-    ArtifactType.DOCKER_MANIFEST: "docker",
-}
 
 
 async def show(view: View) -> Response:

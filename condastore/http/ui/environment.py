@@ -6,9 +6,9 @@ from typing import Any
 from starlette.datastructures import URL
 from starlette.responses import Response
 
-from condastore.builds import FINAL, ArtifactType
+from condastore.builds import FINAL, ArtifactType, file_suffix
 from condastore.errors import InvalidInput
-from condastore.http.ui import specification_text, views
+from condastore.http.ui import specification_text, using, views
 from condastore.http.ui.differences import (
     asked_for,
     compare,
@@ -17,6 +17,7 @@ from condastore.http.ui.differences import (
     ways,
 )
 from condastore.http.ui.phrases import size_text
+from condastore.http.ui.using import DOWNLOADS, NAMES, PATHS, Usable
 from condastore.http.ui.views import Action, View
 from condastore.service import environments, images, overview
 from condastore.tables import Build, Environment
@@ -177,27 +178,42 @@ def _number(text: str) -> int:
     return int(digits)
 
 
-async def _ways(view: View, environment: Environment, current: Build) -> dict[str, Any]:
-    """Returns the ways to use an environment; links to files only where there are files."""
+async def _ways(view: View, environment: Environment, current: Build) -> dict[str, Any] | None:
+    """Returns the ways to use an environment; None while there is nothing to use."""
+    forms = {row.artifact_type: row.key for row in current.build_artifacts}
+    if ArtifactType.DIRECTORY not in forms or current.build_key_version == 3:
+        return None
     namespace, name = environment.namespace.name, environment.name
     url = URL(scope=view.request.scope)
-    server = f"{url.scheme}://{url.netloc}{view.url_prefix}"
-    api = f"{view.url_prefix}/api/v1/build/{current.id}"
-    has = {row.artifact_type: row.key for row in current.build_artifacts}
+    image, tag = await _image(view, current)
+    installed = (await overview.packages_of(view.parts, [current.id]))[current.id]
+    is_public = view.parts.identities.anonymous.allows("environment::read", f"{namespace}/{name}")
+    usable = Usable(
+        namespace,
+        name,
+        current.id,
+        str(view.parts.store.environment_link(namespace, name)),
+        f"{url.scheme}://{url.netloc}{view.url_prefix}",
+        image,
+        tag,
+        frozenset(package.name for package in installed),
+        forms,
+        is_public,
+    )
     return {
-        "link": str(view.parts.store.environment_link(namespace, name)),
-        "has_prefix": ArtifactType.DIRECTORY in has and current.build_key_version != 3,
-        "server": server,
-        "api": api,
-        "image": await _image(view, current),
-        "archive": ArtifactType.CONDA_PACK in has,
-        "installer": ArtifactType.CONSTRUCTOR_INSTALLER in has,
-        "lockfile": ArtifactType.LOCKFILE in has,
-        "yaml": ArtifactType.YAML in has,
+        "ways": list(using.ways(usable)),
+        "names": NAMES,
+        "is_public": is_public,
+        "api": f"{view.url_prefix}/api/v1/build/{current.id}",
+        "downloads": [
+            (NAMES[form], PATHS[form], f"{name}-{current.id}{file_suffix(form, forms[form])}")
+            for form in DOWNLOADS
+            if form in forms
+        ],
     }
 
 
-async def _image(view: View, build: Build) -> tuple[str, str] | None:
+async def _image(view: View, build: Build) -> tuple[str | None, str]:
     """Returns what to pull, and the tag of exactly this build.
 
     None where there is no registry, or the environment's name can't be one's there.
@@ -205,6 +221,6 @@ async def _image(view: View, build: Build) -> tuple[str, str] | None:
     state = view.request.app.state
     name = await images.image_name(view.parts, view.caller, build.id)
     if name is None or not state.has_registry:
-        return None
+        return None, ""
     repository, _, tag = name.partition(":")
     return f"{state.registry_host or view.request.url.netloc}/{repository}:latest", tag
