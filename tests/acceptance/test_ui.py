@@ -221,7 +221,7 @@ def test_a_failure_says_why_and_what_next(visit: Visit, web: tuple[int, int, int
     visitor = visit()
     page = visitor.go(f"/ui/build/{web[2]}/")
     cause = page.get_by_role("alert").filter(has_text="Why it failed")
-    expect(cause).to_contain_text("No candidates were found for flask >=99.")
+    expect(cause).to_contain_text("None of the channels has flask >=99")
     expect(cause).to_contain_text("Check the spelling of the package")
     page.get_by_role("button", name="Jump to the error").click()
     expect(page.locator(".log-line.is-found")).to_contain_text("build failed")

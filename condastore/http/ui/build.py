@@ -9,6 +9,7 @@ from condastore.build_rows import arn
 from condastore.builds import ARTIFACT_TASKS, FINAL, ArtifactType, BuildStatus
 from condastore.errors import InvalidInput, NotFound
 from condastore.http.ui import views
+from condastore.http.ui.differences import conda_requirements
 from condastore.http.ui.environment import package_table, text_of_build
 from condastore.http.ui.phrases import size_text
 from condastore.http.ui.using import NAMES, PATHS
@@ -47,6 +48,7 @@ async def show(view: View) -> Response:
         places=view.parts.pool.use["builds"][1],
         phases=phases,
         phase_names=PHASES,
+        requested=conda_requirements(build.specification.spec),
         # The task of a build is closed a moment after the build.
         is_settling=build.ended_on is not None
         and not phases

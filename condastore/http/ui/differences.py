@@ -79,14 +79,18 @@ def _text(package: Packaged, with_build: bool) -> str:
 def asked_for(specification: Mapping[str, Any]) -> frozenset[str]:
     """Returns the names of the conda packages that a stored specification names."""
     names = set()
-    for entry in specification.get("dependencies", []):
-        if isinstance(entry, str):
-            try:
-                names.add(check_match_spec(entry))
-            except InvalidSpecification:
-                # What an older version let pass.
-                continue
+    for entry in conda_requirements(specification):
+        try:
+            names.add(check_match_spec(entry))
+        except InvalidSpecification:
+            # What an older version let pass.
+            continue
     return frozenset(names)
+
+
+def conda_requirements(specification: Mapping[str, Any]) -> list[str]:
+    """Returns the match specs of a stored specification."""
+    return [entry for entry in specification.get("dependencies", []) if isinstance(entry, str)]
 
 
 def pip_requirements(specification: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from condastore.http.ui import specification_text, using, views
 from condastore.http.ui.differences import (
     asked_for,
     compare,
+    conda_requirements,
     needed_by,
     pip_requirements,
     ways,
@@ -46,6 +47,7 @@ async def show(view: View) -> Response:
         current=current,
         builds=lines,
         newest=newest,
+        requested=conda_requirements(current.specification.spec),
         is_live=any(line.status not in FINAL for line in lines.rows),
         **await _part(view, environment, current, tab),
     )

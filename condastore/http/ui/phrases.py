@@ -11,14 +11,14 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 _ADVICE = (
     (
-        r"No candidates were found|no candidates|does not exist|nothing provides",
+        r"because of: No candidates were found|does not exist|nothing provides",
         "Check the spelling of the package, whether its channel is listed, and whether the "
         "version that you ask for exists. The package picker shows what there is.",
     ),
     (
         r"Cannot solve|unsatisfiable|conflict|cannot be installed|incompatible",
-        "These requirements exclude each other. Loosen a version, or leave one of the packages "
-        "out, and preview the solution before you build again.",
+        "Loosen a version, leave one of the packages out, or add a channel that has what is "
+        "missing; preview the solution before you build again.",
     ),
     (
         r"no space left|storage_threshold|disk is full|EDQUOT",

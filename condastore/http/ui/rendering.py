@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from condastore import __version__
-from condastore.http.ui import phrases
+from condastore.http.ui import conflicts, phrases
 
 DIRECTORY = Path(__file__).parent / "templates"
 
@@ -52,9 +53,18 @@ def _environment() -> Any:
         details=phrases.details_text,
     )
     environment.globals.update(
-        duration=phrases.duration_between, advice=phrases.advice, version=__version__
+        duration=phrases.duration_between,
+        advice=phrases.advice,
+        cause=_cause,
+        version=__version__,
     )
     return environment
+
+
+def _cause(reason: str, asked: Sequence[str] | None = None) -> str:
+    """Returns why a build failed, in one sentence."""
+    explained = conflicts.explain(reason, asked)
+    return phrases.first_sentence(reason if explained is None else explained.sentence)
 
 
 def _iso(moment: datetime) -> str:

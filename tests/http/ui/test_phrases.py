@@ -42,7 +42,7 @@ def test_durations(seconds: float | None, text: str) -> None:
     ("reason", "part"),
     [
         ("Cannot solve the request because of: No candidates were found for x", "spelling"),
-        ("Cannot solve: a conflicts with b", "exclude each other"),
+        ("Cannot solve: a conflicts with b", "Loosen a version"),
         ("Could not fetch the package list of channel http://x: Request failed", "reached"),
         ("there is no space left on the disk (No space left on device)", "Delete builds"),
         ("the solve took longer than conda_max_solve_time (300 s)", "exact versions"),
