@@ -43,6 +43,8 @@ async def show(view: View) -> Response:
         arn=arn(build),
         tab=tab if tab in TABS else TABS[0],
         is_over=is_over,
+        is_active=build.environment.current_build_id == build.id
+        and build.status == BuildStatus.COMPLETED,
         has_lockfile=ArtifactType.LOCKFILE in forms,
         waiting=waiting,
         places=view.parts.pool.use["builds"][1],

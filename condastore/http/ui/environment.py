@@ -1,12 +1,14 @@
 """One environment: what is in it, its builds, how to use it, and what can be done with it."""
 
 import asyncio
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from starlette.datastructures import URL
 from starlette.responses import Response
 
-from condastore.builds import FINAL, ArtifactType, file_suffix
+from condastore.builds import FINAL, ArtifactType, BuildStatus, file_suffix
 from condastore.errors import InvalidInput
 from condastore.http.ui import specification_text, using, views
 from condastore.http.ui.differences import (
@@ -21,6 +23,7 @@ from condastore.http.ui.phrases import size_text
 from condastore.http.ui.using import DOWNLOADS, NAMES, PATHS, Usable
 from condastore.http.ui.views import Action, View
 from condastore.service import environments, images, overview
+from condastore.service.overview import BuildLine
 from condastore.tables import Build, Environment
 
 PAGE_SIZE = 30
@@ -47,6 +50,8 @@ async def show(view: View) -> Response:
         current=current,
         builds=lines,
         newest=newest,
+        is_usable=current.status == BuildStatus.COMPLETED,
+        added=added(lines.rows),
         requested=conda_requirements(current.specification.spec),
         is_live=any(line.status not in FINAL for line in lines.rows),
         **await _part(view, environment, current, tab),
@@ -62,6 +67,12 @@ async def _part(view: View, environment: Environment, current: Build, tab: str) 
     if tab == "builds":
         return {}
     return await package_table(view, current)
+
+
+def added(lines: Sequence[BuildLine]) -> dict[int, int]:
+    """Returns by how many bytes builds, the newest first, are larger than the one before them."""
+    whole = [line for line in lines if line.status == BuildStatus.COMPLETED]
+    return {new.id: new.size - old.size for new, old in pairwise(whole)}
 
 
 async def package_table(view: View, build: Build) -> dict[str, Any]:

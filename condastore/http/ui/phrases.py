@@ -7,6 +7,7 @@ from typing import Any
 
 # ECMA-48 control sequences, and operating system commands up to their end.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z^_])?")
+_MINUS = "\N{MINUS SIGN}"
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 _ADVICE = (
@@ -73,6 +74,13 @@ def size_text(size: float | None) -> str:
         value, unit = value / 1000, unit + 1
     digits = 0 if unit == 0 or value >= 99.95 else 1
     return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def growth_text(size: int) -> str:
+    """Returns by how much something became larger, or smaller."""
+    if size == 0:
+        return "nothing"
+    return f"{'+' if size > 0 else _MINUS}{size_text(abs(size))}"
 
 
 def duration_text(seconds: float | None) -> str:

@@ -40,9 +40,11 @@ def _environment() -> Any:
     )
     environment.filters.update(
         size=phrases.size_text,
+        growth=phrases.growth_text,
         seconds=phrases.duration_text,
         utc=phrases.utc_text,
         iso=_iso,
+        marked=_marked,
         quoted=lambda value: quote(str(value), safe=""),
         sentence=phrases.first_sentence,
         count=phrases.count_text,
@@ -65,6 +67,17 @@ def _cause(reason: str, asked: Sequence[str] | None = None) -> str:
     """Returns why a build failed, in one sentence."""
     explained = conflicts.explain(reason, asked)
     return phrases.first_sentence(reason if explained is None else explained.sentence)
+
+
+def _marked(text: str) -> Any:
+    """Returns a help text with what stands between backticks as code."""
+    from markupsafe import Markup
+
+    parts = [
+        Markup("<code>{}</code>").format(part) if number % 2 else part
+        for number, part in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)
 
 
 def _iso(moment: datetime) -> str:
