@@ -12,6 +12,7 @@ from condastore.errors import InvalidInput
 from condastore.http.ui.plots import plot
 from condastore.http.ui.views import View
 from condastore.service import chronicle, settings, usage, work
+from condastore.service.overview import Waiting
 from condastore.service.readings import Cached
 from condastore.settings import GLOBAL_KEYS, Level
 
@@ -45,6 +46,7 @@ async def status(view: View) -> Response:
         "status.html",
         queue=queue,
         lanes=view.parts.pool.use,
+        waiting_for=Waiting,
         used=used[:BARS],
         others=used[BARS:],
         disk=disk,

@@ -13,7 +13,7 @@ from condastore.http.ui.phrases import size_text
 from condastore.http.ui.views import Action, View
 from condastore.service import namespaces, sharing, tokens, usage
 from condastore.service.pages import Page, PageRequest
-from condastore.service.tokens import TokenRecord
+from condastore.service.tokens import TokenRecord, TooMuch
 
 PAGE_SIZE = 100
 LIFETIMES = {"1": "a day", "7": "a week", "30": "30 days", "365": "a year"}
@@ -161,7 +161,10 @@ async def act_on_user(view: View) -> Response:
     try:
         minted = await _mint(view, form)
     except CondaStoreError as error:
-        return await _user(view, error.status, error=str(error), form=form)
+        text = str(error)
+        if isinstance(error, TooMuch):
+            text = "A token can't do more than you may do yourself: choose another place or role."
+        return await _user(view, error.status, error=text, form=form)
     return await _user(view, minted=minted)
 
 
