@@ -165,7 +165,7 @@ def _files(usable: Usable) -> Iterator[Way]:
     else:
         file = quote(f"./{usable.name}.sh")
         fetch = _fetch(usable, f"{api}/installer/", file)
-        target = f'"$HOME"/{quote(usable.name)}'
+        target = f'"$HOME"/environments/{quote(usable.name)}'
         yield Way(title, f"{fetch}\nsh {file} -b -p {target}", "It needs no conda.")
     if ArtifactType.LOCKFILE in usable.forms:
         place = f"{quoted(usable.namespace, safe='')}/{quoted(usable.name, safe='')}"
