@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,7 @@ from condastore.errors import InvalidInput
 from condastore.http.ui import specification_text, using, views
 from condastore.http.ui.differences import (
     asked_for,
+    asked_of_pip,
     compare,
     conda_requirements,
     needed_by,
@@ -22,7 +24,8 @@ from condastore.http.ui.differences import (
 from condastore.http.ui.phrases import size_text
 from condastore.http.ui.using import DOWNLOADS, NAMES, PATHS, Usable
 from condastore.http.ui.views import Action, View
-from condastore.service import environments, images, overview
+from condastore.service import environments, forms, images, overview
+from condastore.service.forms import PipPackage
 from condastore.service.overview import BuildLine
 from condastore.tables import Build, Environment
 
@@ -86,8 +89,29 @@ async def package_table(view: View, build: Build) -> dict[str, Any]:
         "users": needed_by(found),
         "ways": ways(found, asked),
         "requirements": pip_requirements(spec),
+        "pip": await pip_table(view, build),
         "is_lockfile": build.specification.is_lockfile,
     }
+
+
+@dataclass(frozen=True)
+class PipTable:
+    """What pip installed of a build, and why."""
+
+    packages: list[PipPackage]
+    asked: frozenset[str]
+    users: dict[str, list[str]]
+    ways: dict[str, list[str]]
+
+
+async def pip_table(view: View, build: Build) -> PipTable:
+    """Returns the packages of a build that pip installed."""
+    spec = build.specification.spec
+    found: list[PipPackage] = []
+    if build.specification.is_lockfile or pip_requirements(spec):
+        found = await forms.pip_packages(view.parts, build)
+    asked = asked_of_pip(spec)
+    return PipTable(found, asked, needed_by(found), ways(found, asked))
 
 
 async def text_of_build(build: Build) -> str:
@@ -108,6 +132,8 @@ async def difference(view: View) -> Response:
     old, new = pair
     found = await overview.packages_of(view.parts, ids)
     texts = [await text_of_build(build) for build in pair]
+    by_pip = {build.id: await pip_table(view, build) for build in pair}
+    pips = [by_pip[build.id] for build in pair]
     return await view.page(
         "difference.html",
         environment=environment,
@@ -120,10 +146,15 @@ async def difference(view: View) -> Response:
             asked_for(old.specification.spec),
             asked_for(new.specification.spec),
         ),
-        users={build.id: needed_by(found[build.id]) for build in pair},
-        ways={
-            build.id: ways(found[build.id], asked_for(build.specification.spec)) for build in pair
+        by_conda={
+            build.id: {
+                "users": needed_by(found[build.id]),
+                "ways": ways(found[build.id], asked_for(build.specification.spec)),
+            }
+            for build in pair
         },
+        by_pip=by_pip,
+        pip_difference=compare(pips[0].packages, pips[1].packages, pips[0].asked, pips[1].asked),
         same_specification=texts[0] == texts[1],
     )
 

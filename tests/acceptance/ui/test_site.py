@@ -122,6 +122,8 @@ PAGES = [
     "/ui/people/",
     "/ui/audit/",
     "/ui/setting/",
+    "/login/",
+    "/logout/",
 ]
 
 

@@ -22,6 +22,14 @@ def test_sizes(size: int | None, text: str) -> None:
     assert phrases.size_text(size) == text
 
 
+def test_growth() -> None:
+    assert [phrases.growth_text(size) for size in (2_000_000, -500, 0)] == [
+        "+2.0 MB",
+        "\N{MINUS SIGN}500 bytes",
+        "nothing",
+    ]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
