@@ -63,6 +63,16 @@ def test_what_forms_do_to_builds(
     server.faults["*.conda"] = Fault(delay=FOREVER_S)
     slow = {**specification, "channels": [server.url], "dependencies": ["six"]}
     third = daemon.submit(slow, namespace="root")
+    # What changes by itself leaves alone what somebody has typed there.
+    visitor.go("/ui/environment/root/handled/")
+    filtered = page.get_by_label("Filter packages")
+    filtered.fill("nothing")
+    filtered.blur()
+    for _ in range(2):
+        with page.expect_response(re.compile("/ui/environment/root/handled/")):
+            pass
+    expect(page.get_by_text("No package has this in its name.")).to_be_visible()
+    expect(filtered).to_have_value("nothing")
     visitor.go(f"/ui/build/{third}/")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#build-status")).to_contain_text("CANCELED")
