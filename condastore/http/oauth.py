@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from condastore import correlation
 from condastore.auth import Authentication
 from condastore.errors import CondaStoreError, Unauthorized
 from condastore.http.cookies import refuse, sign_in
@@ -15,6 +16,9 @@ from condastore.http.redirects import after_login, safe_next
 
 if TYPE_CHECKING:
     from condastore.auth.oauth import GenericOAuthAuthentication
+
+
+_ELSEWHERE = "this sign-in did not begin in this browser, or it began too long ago"
 
 
 class NotThisLogin(CondaStoreError):
@@ -42,7 +46,25 @@ class OAuthLogin:
         return RedirectResponse(url, 307, {"Cache-Control": "no-store"})
 
     async def finish(self, request: Request) -> Response:
-        """Takes the browser back. A redirect would lose the cookie, which is of this site only."""
+        """Takes the browser back, or says in a page why somebody is not signed in."""
+        try:
+            return await self._finish(request)
+        except CondaStoreError as error:
+            if "text/html" not in request.headers.get("accept", ""):
+                raise
+            text = _ELSEWHERE if isinstance(error, NotThisLogin) else str(error)
+            # Where he wanted to go is in the session still.
+            return page(
+                request,
+                "not_signed_in.html",
+                error.status,
+                reason=f"{text[:1].upper()}{text[1:]}.",
+                again=f"{request.scope['root_path']}/login/",
+                request_id=correlation.request_id.get(),
+            )
+
+    async def _finish(self, request: Request) -> Response:
+        """Signs in. A redirect would lose the cookie, which is of this site only."""
         state, verifier, nonce = (
             str(request.session.pop(f"oauth_{name}", "")) for name in ("state", "verifier", "nonce")
         )

@@ -1,6 +1,7 @@
 """What a build left behind, in the forms that others read."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from condastore import export
@@ -8,7 +9,7 @@ from condastore.access import Caller
 from condastore.build_rows import arn, find_build
 from condastore.builds import ArtifactType, media_type
 from condastore.configuration import server_platform
-from condastore.errors import InvalidInput, NotFound
+from condastore.errors import CondaStoreError, InvalidInput, NotFound
 from condastore.lockfiles import conda_lock, forms
 from condastore.lockfiles.forms import MEDIA_TYPES, Form
 from condastore.service.parts import Parts
@@ -23,6 +24,16 @@ class Document:
     text: str
     media_type: str
     file_name: str
+
+
+@dataclass(frozen=True)
+class PipPackage:
+    """A package that pip installed, and the names of those that it needs."""
+
+    name: str
+    version: str
+    depends: Sequence[str]
+    build: str = ""
 
 
 async def lockfile(
@@ -42,6 +53,24 @@ async def lockfile(
 
 def _render(stored: bytes, form: Form, platform: str) -> str:
     return forms.render(conda_lock.from_json_text(stored), form, platform)
+
+
+async def pip_packages(parts: Parts, build: Build) -> list[PipPackage]:
+    """Returns what pip installed of a build that the caller may see, as far as that is known."""
+    try:
+        stored = await stored_lockfile(parts, build)
+    except CondaStoreError:
+        # It has none, or the storage is away: there is more to be seen of a build.
+        return []
+    return await asyncio.to_thread(_by_pip, stored, server_platform())
+
+
+def _by_pip(stored: bytes, platform: str) -> list[PipPackage]:
+    return [
+        PipPackage(package.name, package.version, list(package.dependencies or ()))
+        for package in conda_lock.from_json_text(stored).package
+        if package.manager == "pip" and package.platform == platform
+    ]
 
 
 async def versions(parts: Parts, caller: Caller, build_id: int) -> Document:

@@ -129,6 +129,12 @@ class Waiting:
     usual_s: float | None
     """The median duration of the last builds."""
 
+    def starts_in_s(self, places: int) -> float | None:
+        """Returns in about how many seconds it starts, where so many builds run at a time."""
+        if self.usual_s is None:
+            return None
+        return max(self.before - places + 1, 0) / places * self.usual_s
+
 
 async def get_build(parts: Parts, caller: Caller, build_id: int) -> Build:
     """Returns a build with its specification, artifacts and environment. Raises `NotFound`."""

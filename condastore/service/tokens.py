@@ -33,6 +33,10 @@ TOKEN_COLUMNS = (
 )
 
 
+class TooMuch(InvalidInput):
+    """A token was asked for that could do more than whoever asks."""
+
+
 class TokenRecord(NamedTuple):
     """A token that was given out; its text is known to its holder only."""
 
@@ -106,7 +110,7 @@ def _bindings(parts: Parts, caller: Caller, wanted: Mapping[str, Sequence[str]] 
     if not all(
         caller.may_grant(pattern, policy.permissions(roles)) for pattern, roles in bindings.items()
     ):
-        raise InvalidInput("Requested role_bindings are not a subset of current permissions")
+        raise TooMuch("Requested role_bindings are not a subset of current permissions")
     return bindings
 
 

@@ -1,6 +1,7 @@
 """Lockfiles and environment.yaml in every form, installed by those they are for."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,11 @@ def test_pip_packages_are_in_every_form(shared_daemon: Daemon, channel: str, ind
     assert yaml.safe_load(asked) == wanted
     versions = daemon.request("GET", f"/build/{original}/yaml/?pinned=versions").text
     assert yaml.safe_load(versions)["dependencies"][-1] == {"pip": ["alpha==1.0", "beta==2.0"]}
+    page = daemon.client.get(f"{daemon.url}/ui/build/{original}/?tab=packages").text
+    rows = dict(re.findall('<tr><th scope="row">(alpha|beta)</th>(.*?)</tr>', page, re.DOTALL))
+    assert "<td>1.0</td>" in rows["alpha"]
+    assert "asked for" in rows["alpha"]
+    assert "needed by alpha" in rows["beta"]
 
 
 def test_environment_yaml_as_exact_as_wanted(

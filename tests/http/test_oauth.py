@@ -44,7 +44,9 @@ async def test_a_way_back_that_did_not_begin_here(database: Database) -> None:
             assert response.status_code == 401
             assert response.json()["message"] == "OAuth states do not match"
             await begun(client, provider)
-            assert (await client.get(theirs)).status_code == 401
+            shown = await client.get(theirs, headers={"Accept": "text/html"})
+            assert shown.status_code == 401
+            assert "did not begin in this browser" in shown.text
             assert await user_of(client) is None
 
 
@@ -54,10 +56,20 @@ async def test_a_user_who_is_not_let_in(database: Database) -> None:
             back = urlsplit(await begun(client, provider)).query.partition("&")[2]
             response = await client.get(f"/oauth_callback/?error=access_denied&{back}")
             assert response.status_code == 403
+            # The page that he wanted is not lost by trying again.
+            browser = {"Accept": "text/html,*/*"}
+            back = await begun(client, provider, "?next=/ui/x/")
+            shown = await client.get(back.replace("code=", "error="), headers=browser)
+            assert shown.status_code == 403
+            assert "The login provider did not let you in." in shown.text
+            assert 'href="/login/"' in shown.text
             provider.user = {"name": "a/b"}
             response = await client.get(await begun(client, provider))
             assert response.status_code == 403
             assert await user_of(client) is None
+            provider.user = {"name": "ada"}
+            again = await client.get(await begun(client, provider), headers=browser)
+            assert 'href="/ui/x/"' in again.text
 
 
 async def test_there_is_no_form(database: Database) -> None:

@@ -12,6 +12,7 @@ from condastore.errors import InvalidInput
 from condastore.http.ui.plots import plot
 from condastore.http.ui.views import View
 from condastore.service import chronicle, settings, usage, work
+from condastore.service.overview import Waiting
 from condastore.service.readings import Cached
 from condastore.settings import GLOBAL_KEYS, Level
 
@@ -28,6 +29,8 @@ class SettingLine:
     level: Level | None
     """Where its value comes from; None for the configuration."""
     help_text: str
+    is_global: bool
+    """Whether only the whole daemon has it."""
     may_change: bool
 
 
@@ -43,6 +46,7 @@ async def status(view: View) -> Response:
         "status.html",
         queue=queue,
         lanes=view.parts.pool.use,
+        waiting_for=Waiting,
         used=used[:BARS],
         others=used[BARS:],
         disk=disk,
@@ -69,14 +73,26 @@ async def _show(
     lines = []
     for key, value in found.as_dict().items():
         trait = traits.get(key)
-        may_change = may_update and (namespace is None or key not in GLOBAL_KEYS)
+        is_global = key in GLOBAL_KEYS
+        may_change = may_update and (namespace is None or not is_global)
         text = _text(value)
         if changed is not None and changed[0] == key:
             text = changed[1]
         help_text = " ".join((trait.help if trait is not None else "").split())
         lines.append(
-            SettingLine(key, text, isinstance(value, list), levels.get(key), help_text, may_change)
+            SettingLine(
+                key,
+                text,
+                isinstance(value, list),
+                levels.get(key),
+                help_text,
+                is_global,
+                may_change,
+            )
         )
+    if namespace is not None:
+        # What can be changed here comes first.
+        lines.sort(key=lambda line: line.is_global)
     return await view.page(
         "settings.html",
         status,

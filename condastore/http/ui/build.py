@@ -9,8 +9,10 @@ from condastore.build_rows import arn
 from condastore.builds import ARTIFACT_TASKS, FINAL, ArtifactType, BuildStatus
 from condastore.errors import InvalidInput, NotFound
 from condastore.http.ui import views
+from condastore.http.ui.differences import conda_requirements
 from condastore.http.ui.environment import package_table, text_of_build
 from condastore.http.ui.phrases import size_text
+from condastore.http.ui.using import NAMES, PATHS
 from condastore.http.ui.views import Action, View
 from condastore.service import artifacts, builds, environments, logs, overview, restoring
 from condastore.service.artifacts import ArtifactState
@@ -21,23 +23,6 @@ PHASES = ("solve", "fetch", "link", "bytecode", "pip", "permissions", "export")
 # What is shown of a log where no script can fetch more.
 TAIL_BYTES = 16 * 1024
 SETTLING = timedelta(seconds=10)
-
-NAMES = {
-    ArtifactType.LOGS: "Log",
-    ArtifactType.LOCKFILE: "Lockfile",
-    ArtifactType.YAML: "Pinned environment.yaml",
-    ArtifactType.CONDA_PACK: "Archive",
-    ArtifactType.CONSTRUCTOR_INSTALLER: "Installer",
-    ArtifactType.DOCKER_MANIFEST: "Image",
-}
-PATHS = {
-    ArtifactType.LOGS: "logs",
-    ArtifactType.LOCKFILE: "lockfile",
-    ArtifactType.YAML: "yaml",
-    ArtifactType.CONDA_PACK: "archive",
-    ArtifactType.CONSTRUCTOR_INSTALLER: "installer",
-    ArtifactType.DOCKER_MANIFEST: "docker",
-}
 
 
 async def show(view: View) -> Response:
@@ -58,11 +43,14 @@ async def show(view: View) -> Response:
         arn=arn(build),
         tab=tab if tab in TABS else TABS[0],
         is_over=is_over,
+        is_active=build.environment.current_build_id == build.id
+        and build.status == BuildStatus.COMPLETED,
         has_lockfile=ArtifactType.LOCKFILE in forms,
         waiting=waiting,
         places=view.parts.pool.use["builds"][1],
         phases=phases,
         phase_names=PHASES,
+        requested=conda_requirements(build.specification.spec),
         # The task of a build is closed a moment after the build.
         is_settling=build.ended_on is not None
         and not phases

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from condastore.errors import InvalidSpecification
 from condastore.matchspecs import check_match_spec
+from condastore.requirements import check_requirement
 
 
 class Packaged(Protocol):
@@ -79,20 +80,35 @@ def _text(package: Packaged, with_build: bool) -> str:
 def asked_for(specification: Mapping[str, Any]) -> frozenset[str]:
     """Returns the names of the conda packages that a stored specification names."""
     names = set()
-    for entry in specification.get("dependencies", []):
-        if isinstance(entry, str):
-            try:
-                names.add(check_match_spec(entry))
-            except InvalidSpecification:
-                # What an older version let pass.
-                continue
+    for entry in conda_requirements(specification):
+        try:
+            names.add(check_match_spec(entry))
+        except InvalidSpecification:
+            # What an older version let pass.
+            continue
     return frozenset(names)
+
+
+def conda_requirements(specification: Mapping[str, Any]) -> list[str]:
+    """Returns the match specs of a stored specification."""
+    return [entry for entry in specification.get("dependencies", []) if isinstance(entry, str)]
 
 
 def pip_requirements(specification: Mapping[str, Any]) -> list[str]:
     """Returns what a stored specification wants of pip."""
     blocks = (entry for entry in specification.get("dependencies", []) if isinstance(entry, dict))
     return [str(text) for block in blocks for text in block.get("pip", [])]
+
+
+def asked_of_pip(specification: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the names of the packages that a stored specification wants of pip."""
+    names = set()
+    for entry in pip_requirements(specification):
+        try:
+            names.add(check_requirement(entry))
+        except InvalidSpecification:
+            continue
+    return frozenset(names)
 
 
 class Needing(Packaged, Protocol):

@@ -19,9 +19,10 @@ from condastore.http.form_data import OVERHEAD
 from condastore.http.operations import unless_gone
 from condastore.http.parameters import SMALL_BODY_BYTES
 from condastore.http.problems import json_response
+from condastore.http.ui.conflicts import explain
 from condastore.http.ui.differences import Difference, asked_for, compare
 from condastore.http.ui.environment import text_of_build
-from condastore.http.ui.specification_text import Problem, problems_of
+from condastore.http.ui.specification_text import Problem, line_of, problems_of
 from condastore.http.ui.views import View
 from condastore.names import shorten
 from condastore.service import namespaces, overview, solves, specifications
@@ -120,6 +121,8 @@ async def _submit(view: View, draft: Draft, name: str | None = None) -> Response
 
 
 def _problems(view: View, draft: Draft, error: CondaStoreError) -> list[Problem]:
+    if isinstance(error, _Unsolvable):
+        return [error.problem]
     if isinstance(error, InvalidSpecification):
         return problems_of(str(error), draft.text)
     if isinstance(error, Unauthorized):
@@ -181,7 +184,10 @@ async def _preview(view: View, draft: Draft) -> Preview:
     wanted = SolveRequest(
         specification.channels, specification.match_specs, specification.requirements
     )
-    rows = await unless_gone(view.request, solves.solve(view.parts, view.caller, wanted))
+    try:
+        rows = await unless_gone(view.request, solves.solve(view.parts, view.caller, wanted))
+    except InvalidInput as error:
+        raise await asyncio.to_thread(_unsolvable, draft.text, specification, error) from None
     new = [Solved(row.package.name, row.package.version, row.build) for row in rows]
     old: Sequence[Any] = []
     asked_old: frozenset[str] = frozenset()
@@ -195,6 +201,29 @@ async def _preview(view: View, draft: Draft) -> Preview:
         len(new),
         await solves.cost(view.parts, rows),
     )
+
+
+class _Unsolvable(InvalidInput):
+    """Nothing fits what a text asks for; says why, and in which line it begins."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def _unsolvable(text: str, specification: CondaSpecification, error: InvalidInput) -> InvalidInput:
+    """Returns what a solver's message says of a text; the error itself if it says nothing of it."""
+    asked = specification.match_specs
+    found = explain(str(error), asked)
+    if found is None:
+        return error
+    names = {*found.names}
+    place = next((spec for spec in asked if asked_for({"dependencies": [spec]}) & names), None)
+    line = None
+    if place is not None:
+        line = line_of(text, ("dependencies", specification.dependencies.index(place)))
+    details = str(error) if "\n" in str(error) else ""
+    return _Unsolvable(Problem(line, found.sentence, details))
 
 
 async def _page(

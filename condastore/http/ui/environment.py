@@ -1,24 +1,32 @@
 """One environment: what is in it, its builds, how to use it, and what can be done with it."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from starlette.datastructures import URL
 from starlette.responses import Response
 
-from condastore.builds import FINAL, ArtifactType
+from condastore.builds import FINAL, ArtifactType, BuildStatus, file_suffix
 from condastore.errors import InvalidInput
-from condastore.http.ui import specification_text, views
+from condastore.http.ui import specification_text, using, views
 from condastore.http.ui.differences import (
     asked_for,
+    asked_of_pip,
     compare,
+    conda_requirements,
     needed_by,
     pip_requirements,
     ways,
 )
 from condastore.http.ui.phrases import size_text
+from condastore.http.ui.using import DOWNLOADS, NAMES, PATHS, Usable
 from condastore.http.ui.views import Action, View
-from condastore.service import environments, images, overview
+from condastore.service import environments, forms, images, overview
+from condastore.service.forms import PipPackage
+from condastore.service.overview import BuildLine
 from condastore.tables import Build, Environment
 
 PAGE_SIZE = 30
@@ -45,6 +53,9 @@ async def show(view: View) -> Response:
         current=current,
         builds=lines,
         newest=newest,
+        is_usable=current.status == BuildStatus.COMPLETED,
+        added=added(lines.rows),
+        requested=conda_requirements(current.specification.spec),
         is_live=any(line.status not in FINAL for line in lines.rows),
         **await _part(view, environment, current, tab),
     )
@@ -61,6 +72,12 @@ async def _part(view: View, environment: Environment, current: Build, tab: str) 
     return await package_table(view, current)
 
 
+def added(lines: Sequence[BuildLine]) -> dict[int, int]:
+    """Returns by how many bytes builds, the newest first, are larger than the one before them."""
+    whole = [line for line in lines if line.status == BuildStatus.COMPLETED]
+    return {new.id: new.size - old.size for new, old in pairwise(whole)}
+
+
 async def package_table(view: View, build: Build) -> dict[str, Any]:
     """Returns the packages of a build, and why each of them is there."""
     found = (await overview.packages_of(view.parts, [build.id]))[build.id]
@@ -72,8 +89,29 @@ async def package_table(view: View, build: Build) -> dict[str, Any]:
         "users": needed_by(found),
         "ways": ways(found, asked),
         "requirements": pip_requirements(spec),
+        "pip": await pip_table(view, build),
         "is_lockfile": build.specification.is_lockfile,
     }
+
+
+@dataclass(frozen=True)
+class PipTable:
+    """What pip installed of a build, and why."""
+
+    packages: list[PipPackage]
+    asked: frozenset[str]
+    users: dict[str, list[str]]
+    ways: dict[str, list[str]]
+
+
+async def pip_table(view: View, build: Build) -> PipTable:
+    """Returns the packages of a build that pip installed."""
+    spec = build.specification.spec
+    found: list[PipPackage] = []
+    if build.specification.is_lockfile or pip_requirements(spec):
+        found = await forms.pip_packages(view.parts, build)
+    asked = asked_of_pip(spec)
+    return PipTable(found, asked, needed_by(found), ways(found, asked))
 
 
 async def text_of_build(build: Build) -> str:
@@ -94,6 +132,8 @@ async def difference(view: View) -> Response:
     old, new = pair
     found = await overview.packages_of(view.parts, ids)
     texts = [await text_of_build(build) for build in pair]
+    by_pip = {build.id: await pip_table(view, build) for build in pair}
+    pips = [by_pip[build.id] for build in pair]
     return await view.page(
         "difference.html",
         environment=environment,
@@ -106,10 +146,15 @@ async def difference(view: View) -> Response:
             asked_for(old.specification.spec),
             asked_for(new.specification.spec),
         ),
-        users={build.id: needed_by(found[build.id]) for build in pair},
-        ways={
-            build.id: ways(found[build.id], asked_for(build.specification.spec)) for build in pair
+        by_conda={
+            build.id: {
+                "users": needed_by(found[build.id]),
+                "ways": ways(found[build.id], asked_for(build.specification.spec)),
+            }
+            for build in pair
         },
+        by_pip=by_pip,
+        pip_difference=compare(pips[0].packages, pips[1].packages, pips[0].asked, pips[1].asked),
         same_specification=texts[0] == texts[1],
     )
 
@@ -177,27 +222,42 @@ def _number(text: str) -> int:
     return int(digits)
 
 
-async def _ways(view: View, environment: Environment, current: Build) -> dict[str, Any]:
-    """Returns the ways to use an environment; links to files only where there are files."""
+async def _ways(view: View, environment: Environment, current: Build) -> dict[str, Any] | None:
+    """Returns the ways to use an environment; None while there is nothing to use."""
+    forms = {row.artifact_type: row.key for row in current.build_artifacts}
+    if ArtifactType.DIRECTORY not in forms or current.build_key_version == 3:
+        return None
     namespace, name = environment.namespace.name, environment.name
     url = URL(scope=view.request.scope)
-    server = f"{url.scheme}://{url.netloc}{view.url_prefix}"
-    api = f"{view.url_prefix}/api/v1/build/{current.id}"
-    has = {row.artifact_type: row.key for row in current.build_artifacts}
+    image, tag = await _image(view, current)
+    installed = (await overview.packages_of(view.parts, [current.id]))[current.id]
+    is_public = view.parts.identities.anonymous.allows("environment::read", f"{namespace}/{name}")
+    usable = Usable(
+        namespace,
+        name,
+        current.id,
+        str(view.parts.store.environment_link(namespace, name)),
+        f"{url.scheme}://{url.netloc}{view.url_prefix}",
+        image,
+        tag,
+        frozenset(package.name for package in installed),
+        forms,
+        is_public,
+    )
     return {
-        "link": str(view.parts.store.environment_link(namespace, name)),
-        "has_prefix": ArtifactType.DIRECTORY in has and current.build_key_version != 3,
-        "server": server,
-        "api": api,
-        "image": await _image(view, current),
-        "archive": ArtifactType.CONDA_PACK in has,
-        "installer": ArtifactType.CONSTRUCTOR_INSTALLER in has,
-        "lockfile": ArtifactType.LOCKFILE in has,
-        "yaml": ArtifactType.YAML in has,
+        "ways": list(using.ways(usable)),
+        "names": NAMES,
+        "is_public": is_public,
+        "api": f"{view.url_prefix}/api/v1/build/{current.id}",
+        "downloads": [
+            (NAMES[form], PATHS[form], f"{name}-{current.id}{file_suffix(form, forms[form])}")
+            for form in DOWNLOADS
+            if form in forms
+        ],
     }
 
 
-async def _image(view: View, build: Build) -> tuple[str, str] | None:
+async def _image(view: View, build: Build) -> tuple[str | None, str]:
     """Returns what to pull, and the tag of exactly this build.
 
     None where there is no registry, or the environment's name can't be one's there.
@@ -205,6 +265,6 @@ async def _image(view: View, build: Build) -> tuple[str, str] | None:
     state = view.request.app.state
     name = await images.image_name(view.parts, view.caller, build.id)
     if name is None or not state.has_registry:
-        return None
+        return None, ""
     repository, _, tag = name.partition(":")
     return f"{state.registry_host or view.request.url.netloc}/{repository}:latest", tag

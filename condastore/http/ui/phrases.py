@@ -7,18 +7,19 @@ from typing import Any
 
 # ECMA-48 control sequences, and operating system commands up to their end.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z^_])?")
+_MINUS = "\N{MINUS SIGN}"
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 _ADVICE = (
     (
-        r"No candidates were found|no candidates|does not exist|nothing provides",
+        r"because of: No candidates were found|does not exist|nothing provides",
         "Check the spelling of the package, whether its channel is listed, and whether the "
         "version that you ask for exists. The package picker shows what there is.",
     ),
     (
         r"Cannot solve|unsatisfiable|conflict|cannot be installed|incompatible",
-        "These requirements exclude each other. Loosen a version, or leave one of the packages "
-        "out, and preview the solution before you build again.",
+        "Loosen a version, leave one of the packages out, or add a channel that has what is "
+        "missing; preview the solution before you build again.",
     ),
     (
         r"no space left|storage_threshold|disk is full|EDQUOT",
@@ -73,6 +74,13 @@ def size_text(size: float | None) -> str:
         value, unit = value / 1000, unit + 1
     digits = 0 if unit == 0 or value >= 99.95 else 1
     return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def growth_text(size: int) -> str:
+    """Returns by how much something became larger, or smaller."""
+    if size == 0:
+        return "nothing"
+    return f"{'+' if size > 0 else _MINUS}{size_text(abs(size))}"
 
 
 def duration_text(seconds: float | None) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from condastore import __version__
-from condastore.http.ui import phrases
+from condastore.http.ui import conflicts, phrases
 
 DIRECTORY = Path(__file__).parent / "templates"
 
@@ -39,9 +40,11 @@ def _environment() -> Any:
     )
     environment.filters.update(
         size=phrases.size_text,
+        growth=phrases.growth_text,
         seconds=phrases.duration_text,
         utc=phrases.utc_text,
         iso=_iso,
+        marked=_marked,
         quoted=lambda value: quote(str(value), safe=""),
         sentence=phrases.first_sentence,
         count=phrases.count_text,
@@ -52,9 +55,29 @@ def _environment() -> Any:
         details=phrases.details_text,
     )
     environment.globals.update(
-        duration=phrases.duration_between, advice=phrases.advice, version=__version__
+        duration=phrases.duration_between,
+        advice=phrases.advice,
+        cause=_cause,
+        version=__version__,
     )
     return environment
+
+
+def _cause(reason: str, asked: Sequence[str] | None = None) -> str:
+    """Returns why a build failed, in one sentence."""
+    explained = conflicts.explain(reason, asked)
+    return phrases.first_sentence(reason if explained is None else explained.sentence)
+
+
+def _marked(text: str) -> Any:
+    """Returns a help text with what stands between backticks as code."""
+    from markupsafe import Markup
+
+    parts = [
+        Markup("<code>{}</code>").format(part) if number % 2 else part
+        for number, part in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)
 
 
 def _iso(moment: datetime) -> str:

@@ -6,17 +6,18 @@ from urllib.parse import quote
 
 from starlette.responses import RedirectResponse, Response
 
-from condastore.access import PERMISSIONS
+from condastore.access import PERMISSIONS, Caller
 from condastore.errors import CondaStoreError, InvalidInput, Unauthorized
 from condastore.http.ui import views
 from condastore.http.ui.phrases import size_text
 from condastore.http.ui.views import Action, View
 from condastore.service import namespaces, sharing, tokens, usage
 from condastore.service.pages import Page, PageRequest
-from condastore.service.tokens import TokenRecord
+from condastore.service.tokens import TokenRecord, TooMuch
 
 PAGE_SIZE = 100
 LIFETIMES = {"1": "a day", "7": "a week", "30": "30 days", "365": "a year"}
+AS_LONG, USUAL = "as-long", "7"
 ROLES = {
     "viewer": "see everything",
     "developer": "also build",
@@ -161,25 +162,38 @@ async def act_on_user(view: View) -> Response:
     try:
         minted = await _mint(view, form)
     except CondaStoreError as error:
-        return await _user(view, error.status, error=str(error), form=form)
+        text = str(error)
+        if isinstance(error, TooMuch):
+            text = "A token can't do more than you may do yourself: choose another place or role."
+        return await _user(view, error.status, error=text, form=form)
     return await _user(view, minted=minted)
 
 
 async def _mint(view: View, form: dict[str, str]) -> str:
     days = form.get("days", "")
-    if days not in LIFETIMES:
+    if days not in _lifetimes(view.caller):
         raise InvalidInput("choose how long the token is good")
-    wanted = datetime.now(UTC).replace(microsecond=0) + timedelta(days=int(days))
-    last = view.caller.expiration
+    expiration = view.caller.expiration
+    if days != AS_LONG:
+        expiration = datetime.now(UTC).replace(microsecond=0) + timedelta(days=int(days))
     pattern = form.get("pattern", "").strip()
     bindings = {pattern: [form.get("role", "viewer")]} if pattern else None
     return await tokens.mint(
         view.parts,
         view.caller,
         primary_namespace=None,
-        expiration=wanted if last is None else min(wanted, last),
+        expiration=expiration,
         role_bindings=bindings,
     )
+
+
+def _lifetimes(caller: Caller) -> dict[str, str]:
+    """Returns how long a token may be good: none outlives the sign-in that it is made in."""
+    if caller.expiration is None:
+        return LIFETIMES
+    left = caller.expiration - datetime.now(UTC)
+    shorter = {days: label for days, label in LIFETIMES.items() if timedelta(days=int(days)) < left}
+    return {**shorter, AS_LONG: "as long as this sign-in"}
 
 
 async def _user(
@@ -194,7 +208,9 @@ async def _user(
     found: Page[TokenRecord] | None = None
     if view.caller.user is not None or view.allows("setting::update", ""):
         found = await tokens.list_tokens(view.parts, view.caller, request)
-    shown: dict[str, Any] = {"pattern": "", "role": "viewer", "days": "7", **(form or {})}
+    lifetimes = _lifetimes(view.caller)
+    days = AS_LONG if AS_LONG in lifetimes else USUAL
+    shown: dict[str, Any] = {"pattern": "", "role": "viewer", "days": days, **(form or {})}
     return await view.page(
         "user.html",
         status,
@@ -203,7 +219,7 @@ async def _user(
         minted=minted,
         error=error,
         form=shown,
-        lifetimes=LIFETIMES,
+        lifetimes=lifetimes,
         roles=ROLES,
         prefix=view.url_prefix,
     )

@@ -22,6 +22,8 @@ class Problem:
 
     line: int | None
     message: str
+    details: str = ""
+    """All that is known of it, if that is more."""
 
 
 def text_of(stored: Mapping[str, Any], *, is_lockfile: bool) -> str:

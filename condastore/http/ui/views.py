@@ -267,11 +267,11 @@ async def refusal(view: View, error: CondaStoreError) -> Response:
             "namespace can give it to you."
         )
         return await problem(view, 403, "You may not do this", text)
+    text = f"{str(error)[:1].upper()}{str(error)[1:].rstrip('.')}."
     if isinstance(error, NotFound):
-        text = f"{str(error)[:1].upper()}{str(error)[1:]}. It may have been deleted."
-        return await problem(view, 404, _TITLES[NotFound], text)
+        return await problem(view, 404, _TITLES[NotFound], f"{text} It may have been deleted.")
     title = next((text for kind, text in _TITLES.items() if isinstance(error, kind)), "")
-    return await problem(view, error.status, title or "This was not done", str(error))
+    return await problem(view, error.status, title or "This was not done", text)
 
 
 async def problem(view: View, status: int, title: str, text: str) -> Response:

@@ -7,6 +7,7 @@ import pytest
 from condastore.http.ui.differences import (
     Change,
     asked_for,
+    asked_of_pip,
     compare,
     dependency_name,
     needed_by,
@@ -58,6 +59,9 @@ def test_what_a_specification_asks_for() -> None:
     }
     assert asked_for(specification) == {"python", "numpy", "scipy"}
     assert pip_requirements(specification) == ["flask>=2", "rich"]
+    assert asked_of_pip(specification) == {"flask", "rich"}
+    odd = {"dependencies": [{"pip": ["Odd_Name[x]==1", "--index-url https://host/simple", "a b"]}]}
+    assert "odd-name" in asked_of_pip(odd)
     assert asked_for({"lockfile": {}}) == NOTHING
 
 

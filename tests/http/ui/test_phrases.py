@@ -22,6 +22,14 @@ def test_sizes(size: int | None, text: str) -> None:
     assert phrases.size_text(size) == text
 
 
+def test_growth() -> None:
+    assert [phrases.growth_text(size) for size in (2_000_000, -500, 0)] == [
+        "+2.0 MB",
+        "\N{MINUS SIGN}500 bytes",
+        "nothing",
+    ]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
@@ -42,7 +50,7 @@ def test_durations(seconds: float | None, text: str) -> None:
     ("reason", "part"),
     [
         ("Cannot solve the request because of: No candidates were found for x", "spelling"),
-        ("Cannot solve: a conflicts with b", "exclude each other"),
+        ("Cannot solve: a conflicts with b", "Loosen a version"),
         ("Could not fetch the package list of channel http://x: Request failed", "reached"),
         ("there is no space left on the disk (No space left on device)", "Delete builds"),
         ("the solve took longer than conda_max_solve_time (300 s)", "exact versions"),

@@ -89,6 +89,9 @@ keepTimes();
 onSwap(copyButtons);
 onSwap(filters);
 
+// What is shown once is not made a second time when the page is loaded again.
+if ($("[data-once]")) history.replaceState(null, "", location.href);
+
 // A draft that was built is not needed any more.
 if (location.pathname.includes("/build/") && sessionStorage.getItem("submitted")) {
   sessionStorage.removeItem(sessionStorage.getItem("submitted"));

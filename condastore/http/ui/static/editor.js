@@ -1,6 +1,6 @@
 // The page where an environment is written: its text and its picker show the same.
 
-import { $, $$, ask, AWAY, debounce, trouble } from "./dom.js";
+import { $, $$, ask, AWAY, debounce, make, trouble } from "./dom.js";
 import { picker } from "./picker.js";
 import { Environment } from "./yaml.js";
 
@@ -42,18 +42,15 @@ function goTo(line) {
   area.setSelectionRange(start, start + (lines[line - 1]?.length ?? 0));
 }
 
+function lineLink(line) {
+  return make("button", { type: "button", class: "link", onclick: () => goTo(line) }, `Line ${line}`);
+}
+
 function showProblems(problems) {
   wrong = new Map(problems.filter(({ line }) => line).map(({ line, message }) => [line, message]));
   list.replaceChildren(...problems.map(({ line, message }) => {
     const item = document.createElement("li");
-    if (line) {
-      const link = document.createElement("button");
-      link.type = "button";
-      link.className = "link";
-      link.textContent = `Line ${line}`;
-      link.addEventListener("click", () => goTo(line));
-      item.append(link, ": ");
-    }
+    if (line) item.append(lineLink(line), ": ");
     item.append(message);
     return item;
   }));
@@ -122,6 +119,7 @@ function changed({ fromPicker = false } = {}) {
 
 function setText(text) {
   area.value = text;
+  forget();
   changed({ fromPicker: true });
   pick.show();
 }
@@ -132,16 +130,38 @@ function kindChanged() {
   changed();
 }
 
+/** Whether a text is a lockfile: of conda-lock, of pixi, or a list of URLs. */
+function looksLocked(text) {
+  if (/^@EXPLICIT\s*$/m.test(text)) return true;
+  return /(^|[{,])\s*"?(version|metadata)"?\s*:/m.test(text) && /(^|[{,])\s*"?packages?"?\s*:/m.test(text);
+}
+
 function openFile(event) {
   const [file] = event.target.files;
   event.target.value = "";
   if (!file) return;
   file.text().then((text) => {
     area.value = text;
-    const looksLocked = /^\s*(\{[\s\S]{0,400}"(version|metadata|package)"\s*:|version:\s*1\s*$|metadata:\s*$)/m.test(text.slice(0, 2000)) && /(^|")package"?:/m.test(text);
-    kinds.find((kind) => (kind.value === "lockfile") === looksLocked).checked = true;
+    kinds.find((kind) => (kind.value === "lockfile") === looksLocked(text)).checked = true;
+    forget();
     kindChanged();
   });
+}
+
+/** Marks what the daemon found wrong with the text at its lines. */
+function showFound() {
+  for (const item of $$("[data-region=problems] li[data-line]")) {
+    const line = Number(item.dataset.line);
+    wrong.set(line, item.textContent);
+    const place = $("strong", item);
+    if (place) place.replaceWith(lineLink(line), ": ");
+  }
+  numbers();
+}
+
+/** Takes away what was said of another text. */
+function forget() {
+  for (const region of ["problems", "preview"]) $(`[data-region=${region}]`).replaceChildren();
 }
 
 let asking = false;
@@ -162,6 +182,7 @@ async function preview(event) {
       const other = $(`[data-region=${region}]`, fetched);
       if (other) $(`[data-region=${region}]`).replaceWith(other);
     }
+    showFound();
     ($("[data-region=problems] .card") ?? $("[data-region=preview]")).scrollIntoView({ block: "nearest" });
     trouble(null);
   } catch (error) {
@@ -177,7 +198,10 @@ for (const element of $$("[data-without-script]", form)) element.hidden = true;
 $("[data-upload]", form).hidden = false;
 $("[data-upload] input", form).addEventListener("change", openFile);
 $("[data-preview]", form).addEventListener("click", preview);
-area.addEventListener("input", () => changed());
+area.addEventListener("input", () => {
+  forget();
+  changed();
+});
 area.addEventListener("scroll", () => { gutter.scrollTop = area.scrollTop; });
 area.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") $("button[value=build]", form).click();
@@ -187,6 +211,7 @@ name?.addEventListener("input", () => {
   const environment = new Environment(area.value);
   environment.name = name.value;
   area.value = environment.text;
+  forget();
   changed({ fromPicker: true });
 });
 for (const kind of kinds) kind.addEventListener("change", kindChanged);
@@ -194,5 +219,5 @@ for (const kind of kinds) kind.addEventListener("change", kindChanged);
 form.addEventListener("submit", () => { if (form.dataset.checked) sessionStorage.setItem("submitted", KEY); });
 restore();
 pick = picker($("[data-picker]", form), () => area.value, setText);
-for (const item of $$("[data-region=problems] li[data-line]")) wrong.set(Number(item.dataset.line), item.textContent);
 kindChanged();
+showFound();

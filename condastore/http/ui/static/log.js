@@ -164,10 +164,15 @@ class Phases {
     const bytes = event.bytes_total > 0;
     bar.max = Math.max(bytes ? event.bytes_total : event.total, 1);
     bar.value = bytes ? event.bytes : event.done;
-    bar.hidden = event.total === 0;
+    // What comes after the last one takes as long as it takes.
+    bar.hidden = event.total === 0 || (event.done >= event.total && !(bytes && event.bytes < event.bytes_total));
+    if (bar.hidden) {
+      this.tick();
+      return;
+    }
     const left = event.eta_s === null || event.eta_s === undefined ? "" : `, ${durationText(event.eta_s)} left`;
-    this.said = (bytes ? `${sizeText(event.bytes)} of ${sizeText(event.bytes_total)}` : `${event.done} of ${event.total}`) + left;
-    $(".phase-time", item).textContent = this.said;
+    const said = (bytes ? `${sizeText(event.bytes)} of ${sizeText(event.bytes_total)}` : `${event.done} of ${event.total}`) + left;
+    $(".phase-time", item).textContent = said;
   }
 
   tick() {

@@ -6,6 +6,9 @@ import { showTimes } from "./times.js";
 const EVERY_MS = 3000;
 const listeners = [];
 
+/** What the daemon last sent of each region; scripts have changed the page since. */
+const sent = new Map($$("[data-region]").map((region) => [region.dataset.region, region.outerHTML]));
+
 /** Calls `work` with each region that was swapped. */
 export function onSwap(work) {
   listeners.push(work);
@@ -19,16 +22,24 @@ export async function refresh(url, { signal } = {}) {
     const other = $(`[data-region="${region.dataset.region}"]`, fetched);
     // A form that is just being sent must stay in the page.
     if (!other || $("[data-log], form[data-sent]", region)) continue;
-    showTimes(other);
-    if (other.isEqualNode(region)) continue;
+    if (other.outerHTML === sent.get(region.dataset.region)) continue;
     if (region.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) continue;
     const focused = region.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    sent.set(region.dataset.region, other.outerHTML);
+    showTimes(other);
+    keepOpen(region, other);
     region.replaceWith(other);
     if (focused) $(`a[href="${CSS.escape(focused)}"]`, other)?.focus();
     for (const listener of listeners) listener(other);
   }
   const title = $("title", fetched);
   if (title) document.title = title.textContent;
+}
+
+/** Opens in a new region what somebody has opened in the old one. */
+function keepOpen(region, other) {
+  const open = new Set($$("details[open] > summary", region).map((summary) => summary.textContent));
+  for (const summary of $$("details > summary", other)) if (open.has(summary.textContent)) summary.parentElement.open = true;
 }
 
 /** Looks again every few seconds as long as something on the page is under way. */
