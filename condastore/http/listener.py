@@ -182,6 +182,19 @@ class _Connection(socket.socket):
             self.on_end = None
 
 
+class _Encrypted(ssl.SSLObject):
+    """What encrypts a connection; it ends without the client's consent.
+
+    Most clients answer the end of an idle connection when they look at it next. asyncio would wait
+    for them for half a minute, also in a daemon that stops, and complain of each.
+    """
+
+    def unwrap(self) -> None:
+        """Says that no more comes; what asyncio holds back is sent all the same."""
+        with suppress(ssl.SSLWantReadError):
+            super().unwrap()
+
+
 class ServerConfig(Config):
     """Hypercorn's configuration for a socket that listens already."""
 
@@ -206,6 +219,8 @@ class ServerConfig(Config):
                 f"{error.strerror or error}; see c.CondaStoreServer.certfile and keyfile"
             ) from error
         if self._context is None:
+            assert context is not None
+            context.sslobject_class = _Encrypted
             self._context = context
         else:
             # What listens has this context already.

@@ -89,6 +89,9 @@ def test_https_by_itself(tmp_path: Path, authority: trustme.CA, tiny: str) -> No
         refused = "the configuration is wrong, so nothing of it is taken over: the certificate"
         eventually(lambda: refused in daemon.output.read_text(), DEADLINE_S)
         assert serial(daemon.url, context) == renewed
+        # The client keeps its connections open, and answers nothing while it does nothing.
+        assert daemon.request("GET", "/").status_code == 200
+    assert "Traceback" not in daemon.output.read_text()
 
 
 def test_a_certificate_that_can_not_be_used_is_named(tmp_path: Path) -> None:

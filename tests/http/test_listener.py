@@ -2,10 +2,14 @@
 
 import asyncio
 import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 
-from condastore.http.listener import Listener
+from condastore.http.listener import Listener, ServerConfig
 from tests.patience import PATIENCE_S
 
 
@@ -63,3 +67,50 @@ def test_the_limit_of_open_files_counts(monkeypatch: pytest.MonkeyPatch) -> None
         assert listener.most == 512
         listener.limit(100)
         assert listener.most == 100
+
+
+@pytest.fixture
+def encrypting(tmp_path: Path) -> Iterator[tuple[ServerConfig, ssl.SSLContext]]:
+    """A server's configuration with a certificate, and what trusts it."""
+    authority, trusting = trustme.CA(), ssl.create_default_context()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "pem")
+    authority.configure_trust(trusting)
+    listener = Listener(socket.AF_INET, socket.SOCK_STREAM)
+    config = ServerConfig(listener)
+    config.certfile = config.keyfile = str(tmp_path / "pem")
+    config.read_certificate()
+    yield config, trusting
+    listener.close()
+
+
+@pytest.mark.parametrize("size", [0, 10_000_000])
+async def test_an_encrypted_connection_ends_without_the_client_and_sends_everything(
+    size: int, encrypting: tuple[ServerConfig, ssl.SSLContext]
+) -> None:
+    config, trusting = encrypting
+    closing = asyncio.Event()
+
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The second one has to wait for the first.
+        writer.write(bytes(size))
+        writer.write(bytes(size))
+        writer.close()
+        if size == 0:
+            async with asyncio.timeout(20):
+                await writer.wait_closed()
+        closing.set()
+
+    def connected(port: int) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        return trusting.wrap_socket(plain, server_hostname="localhost")
+
+    def received(client: ssl.SSLSocket) -> int:
+        return sum(map(len, iter(lambda: client.recv(1 << 20), b"")))
+
+    context = config.create_ssl_context()
+    async with await asyncio.start_server(close, "127.0.0.1", 0, ssl=context) as server:
+        client = await asyncio.to_thread(connected, server.sockets[0].getsockname()[1])
+        with client:
+            async with asyncio.timeout(PATIENCE_S):
+                await closing.wait()
+            assert await asyncio.to_thread(received, client) == 2 * size
