@@ -15,7 +15,7 @@ from condastore.oci import canonical
 Record = Mapping[str, Any]
 
 # Part of every key: to be raised when the same package would become another layer.
-FORMAT = 1
+FORMAT = 2
 # Docker takes no more; podman mounts two more, and containerd hundreds.
 MOST_LAYERS = 125
 FURTHER_LAYERS = 20

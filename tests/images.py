@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,12 +117,19 @@ def descriptor(data: bytes, media_type: str) -> Document:
 
 async def store(database: Database, storage: LocalStorage, *images: Made) -> None:
     """Puts manifests and what they need where they belong."""
-    for made in images:
-        await store(database, storage, *made.children)
-        for digest, data in made.blobs.items():
-            await storage.put_bytes(oci.blob_key(digest), data)
-        async with database.write() as session:
+    every = [*_with_children(images)]
+    blobs = {digest: data for made in every for digest, data in made.blobs.items()}
+    for digest, data in blobs.items():
+        await storage.put_bytes(oci.blob_key(digest), data)
+    async with database.write() as session:
+        for made in every:
             await _record(session, made)
+
+
+def _with_children(images: Iterable[Made]) -> Iterator[Made]:
+    for made in images:
+        yield from _with_children(made.children)
+        yield made
 
 
 async def _record(session: AsyncSession, made: Made) -> None:

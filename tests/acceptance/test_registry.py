@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from condastore import oci
+from condastore.http.registry import MAX_REFERRERS
 from tests.acceptance.harness import Daemon, get, running
 from tests.acceptance.registry import (
     CODES,
@@ -538,6 +540,70 @@ def test_18_what_refers_to_an_index_and_to_nothing(scene: Scene) -> None:
     missing = NO_SUBJECT["digest"]
     (found,) = referrers(scene.anybody, "default/lonely", missing).json()["manifests"]
     assert found["digest"] == LONELY.digest
+    assert found["artifactType"] == "test/lonely"
     # Not through a repository that has nothing to do with it.
     assert referrers(scene.anybody, "default/env", missing).json()["manifests"] == []
     assert referrers(scene.anybody, "default/zstd", A.digest).json()["manifests"] == []
+
+
+def test_18_what_kind_a_referrer_is_of(scene: Scene) -> None:
+    subject = image({"of": b"kinds"})
+    scene.content.build("default", "kinds", subject)
+    of_its_config = image({"a": b"referrer"}, subject=subject.descriptor)
+    untyped = index(of_its_config, subject=subject.descriptor)
+    typed = index(subject=subject.descriptor, artifactType="test/index")
+    scene.content.store(of_its_config, untyped, typed)
+    found = {
+        entry["digest"]: (entry["mediaType"], entry.get("artifactType"))
+        for entry in referrers(scene.anybody, "default/kinds", subject.digest).json()["manifests"]
+    }
+    assert found == {
+        of_its_config.digest: (oci.MANIFEST, oci.CONFIG),
+        untyped.digest: (oci.INDEX, None),
+        typed.digest: (oci.INDEX, "test/index"),
+    }
+    for kind, expected in ((oci.CONFIG, [of_its_config]), ("test/index", [typed]), ("none", [])):
+        answer = referrers(
+            scene.anybody, "default/kinds", subject.digest, f"?artifactType={quote(kind, safe='')}"
+        )
+        digests = [entry["digest"] for entry in answer.json()["manifests"]]
+        assert digests == [made.digest for made in expected]
+        assert answer.headers["oci-filters-applied"] == "artifactType"
+    unfiltered = referrers(scene.anybody, "default/kinds", subject.digest, "?artifactType=")
+    assert len(unfiltered.json()["manifests"]) == 3
+    assert "oci-filters-applied" not in unfiltered.headers
+
+
+def test_18_more_referrers_than_a_page_has(scene: Scene) -> None:
+    subject = image({"of": b"pages"})
+    scene.content.build("default", "pages", subject)
+    kinds = ["test/even?", "test/odd&"]
+    attached = [artifact(subject.descriptor, kinds[number % 2], b"") for number in range(2)] + [
+        index(subject=subject.descriptor, artifactType=kinds[0], annotations={"number": str(each)})
+        for each in range(MAX_REFERRERS)
+    ]
+    scene.content.store(*attached)
+    for query, expected in (
+        ("", attached),
+        (f"?artifactType={quote(kinds[0], safe='')}", [attached[0], *attached[2:]]),
+    ):
+        pages = []
+        following: str | None = f"default/pages/referrers/{subject.digest}{query}"
+        while following is not None:
+            answer = scene.anybody.get(following)
+            assert answer.headers["content-type"] == oci.INDEX
+            assert ("oci-filters-applied" in answer.headers) == bool(query)
+            pages.append([entry["digest"] for entry in answer.json()["manifests"]])
+            following = linked(answer)
+        assert [len(page) for page in pages] == [MAX_REFERRERS, len(expected) - MAX_REFERRERS]
+        seen = [digest for page in pages for digest in page]
+        assert sorted(seen) == sorted(made.digest for made in expected)
+
+
+def test_lists_have_heads_too(scene: Scene) -> None:
+    for path in ("default/env/tags/list?n=1", f"default/env/referrers/{A.digest}"):
+        get, head = (scene.anybody.request(method, path) for method in METHODS)
+        assert (get.status_code, head.status_code, head.content) == (200, 200, b"")
+        for name in ("content-type", "content-length", "link", VERSION):
+            assert head.headers.get(name) == get.headers.get(name)
+    assert_refused(scene.anybody.request("HEAD", "default/absent/tags/list"), 404, "NAME_UNKNOWN")

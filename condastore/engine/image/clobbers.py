@@ -4,9 +4,10 @@ An image shows that of the topmost layer. Where that is another one, the environ
 has the right file again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from condastore.engine.events import EngineError
+from condastore.engine.image.entries import parents
 from condastore.engine.image.packages import Member, Package
 from condastore.engine.jobs import Record
 from condastore.engine.records import distribution, for_rattler, label
@@ -64,15 +65,10 @@ def check_links(packages: Iterable[Package], members: Mapping[str, Members]) -> 
         if member.entry.kind != "directory"
     }
     for path, package in files.items():
-        for parent in _parents(path):
+        for parent in parents(path):
             if parent in files:
                 raise EngineError(
                     "package",
                     f"{label(package.record)} has {path!r}, and {label(files[parent].record)} has "
                     f"{parent!r} as a file or link; they can't be layers of one image.",
                 )
-
-
-def _parents(path: str) -> Iterator[str]:
-    while path := path.rpartition("/")[0]:
-        yield path

@@ -8,11 +8,13 @@ and its times may be lost.
 
 import atexit
 import json
+import mmap
 import os
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 
 from condastore.engine.confine import die_with_parent
@@ -26,24 +28,22 @@ _WORKER = Path(__file__).with_name("compilation_worker.py").read_text()
 def compiled(sources: Iterable[Entry], python: Python, scratch: Path) -> list[Entry]:
     """The `.pyc` files for the `.py` files of one package; what can't be compiled has none.
 
-    `scratch` is an empty directory, which must live as long as the result is in use.
+    `scratch` is an empty directory.
     """
     entries = sorted(sources, key=lambda entry: entry.path)
     if python.executable is None or not entries:
         return []
-    outputs = {}
-    work = []
-    for number, entry in enumerate(entries):
-        outputs[entry.path] = scratch / f"{number}.pyc"
-        source = _on_disk(entry, scratch / f"{number}.py")
-        work.append(json.dumps([source, f"/{entry.path}", os.fspath(outputs[entry.path])]))
+    work = [
+        json.dumps([_on_disk(entry, scratch / f"{number}.py"), f"/{entry.path}"])
+        for number, entry in enumerate(entries)
+    ]
     jobs = scratch / "jobs"
     jobs.write_text("\n".join(work))
     tag = _compiler(python.executable).compile(jobs)
     return [
-        Entry(_cached(entry.path, tag), "file", 0o644, entry.mtime, source=os.fspath(output))
-        for entry in entries
-        if (output := outputs[entry.path]).exists()
+        Entry(_cached(entry.path, tag), "file", 0o644, entry.mtime, data=data)
+        for entry, data in zip(entries, _outputs(jobs), strict=True)
+        if data is not None
     ]
 
 
@@ -58,6 +58,20 @@ def _on_disk(entry: Entry, path: Path) -> str:
         return entry.source
     path.write_bytes(entry.data)
     return os.fspath(path)
+
+
+def _outputs(jobs: Path) -> list[memoryview | None]:
+    """The byte code for each job; what a package has of it is not held in memory."""
+    sizes: list[int | None] = json.loads(Path(f"{jobs}.sizes").read_bytes())
+    if not any(sizes):
+        return [None] * len(sizes)
+    with open(f"{jobs}.pyc", "rb") as opened:
+        whole = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+    ends = accumulate(size or 0 for size in sizes)
+    return [
+        None if size is None else whole[end - size : end]
+        for size, end in zip(sizes, ends, strict=True)
+    ]
 
 
 class _Compiler:

@@ -1,5 +1,6 @@
 """What a layer is made of: files, links and directories, with all that its tar will say of them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,13 +20,19 @@ class Entry:
     mode: int
     mtime: int = EPOCH
     source: str | None = None
-    data: bytes | None = None
+    data: bytes | memoryview | None = None
     target: str = ""
     """What a symbolic link says."""
 
     def moved(self, path: str) -> "Entry":
         """The same under another path."""
         return replace(self, path=path)
+
+
+def parents(path: str) -> Iterator[str]:
+    """The directories above a path, the nearest first."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def file(path: str, data: bytes, mode: int = 0o644) -> Entry:

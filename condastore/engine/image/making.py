@@ -5,9 +5,10 @@ import multiprocessing
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from condastore.engine.records import distribution, label
 from condastore.engine.store import PackageStore, sync_file_system
 from condastore.engine.workspace import workspace
 
+_COMPILING = 5
 _SCRIPTS = ("pre-link", "post-link")
 _GLIBC = re.compile(r"^__glibc\s+>=\s*(\d+\.\d+)")
 
@@ -53,16 +55,18 @@ def _make(job: ImageJob, packages: list[Package], scratch: Path, events: Events)
     _check_glibc(records, glibc, job["glibc"])
     layout = layout_of(job["prefix"], records, job["python_prefix"])
     target = Target(layout, job["codec"], job["level"], Path(job["blobs_dir"]))
-    members = {distribution(p.record): members_of(p, layout) for p in packages}
-    check_links(packages, members)
     layers = [[packages[number] for number in layer["packages"]] for layer in job["layers"]]
-    events.phase("layers")
     missing = {
         layer["key"]: made
         for layer, made in zip(job["layers"], layers, strict=True)
         if not layer["known"]
     }
-    _make_layers(missing, members, target, events)
+    events.phase("layers")
+    with _in_the_making(missing, target) as tasks:
+        # While those processes work.
+        members = {distribution(p.record): members_of(p, layout) for p in packages}
+        check_links(packages, members)
+        _tell(tasks, {key: _weight(made) for key, made in missing.items()}, events)
     entries = environment_entries(
         layers, members, target, job["variables"], job["pip"], Path(tempfile.mkdtemp(dir=scratch))
     )
@@ -77,18 +81,13 @@ def _make(job: ImageJob, packages: list[Package], scratch: Path, events: Events)
     )
 
 
-def _make_layers(
-    missing: Mapping[str, list[Package]],
-    members: Mapping[str, Members],
-    target: Target,
-    events: Events,
-) -> None:
+@contextmanager
+def _in_the_making(
+    missing: Mapping[str, list[Package]], target: Target
+) -> Iterator[dict[Future[Blob], str]]:
     """Makes layers in as many processes as there are cores; the largest first."""
-    weights = {key: sum(_weight(p) for p in packages) for key, packages in missing.items()}
-    total = sum(weights.values())
-    done = 0
-    events.progress("layers", 0, len(missing), 0, total)
     if not missing:
+        yield {}
         return
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(
@@ -97,21 +96,26 @@ def _make_layers(
         initializer=die_with_parent,
         initargs=(os.getpid(),),
     ) as pool:
-        tasks: dict[Future[Blob], str] = {
-            pool.submit(make_layer, missing[key], target): key
-            for key in sorted(missing, key=lambda key: -weights[key])
-        }
+        order = sorted(missing, key=lambda key: -_weight(missing[key]))
         try:
-            for number, task in enumerate(as_completed(tasks)):
-                blob, key = task.result(), tasks[task]
-                events.layer(key=key, **_described(blob))
-                done += weights[key]
-                events.progress("layers", number + 1, len(missing), done, total)
+            yield {pool.submit(make_layer, missing[key], target): key for key in order}
         except BrokenProcessPool:
             raise EngineError("memory", "A process that makes layers was ended.") from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _tell(tasks: Mapping[Future[Blob], str], weights: Mapping[str, int], events: Events) -> None:
+    """Tells of each layer when it is made."""
+    total = sum(weights.values())
+    done = 0
+    events.progress("layers", 0, len(tasks), 0, total)
+    for number, task in enumerate(as_completed(tasks)):
+        blob, key = task.result(), tasks[task]
+        events.layer(key=key, **_described(blob))
+        done += weights[key]
+        events.progress("layers", number + 1, len(tasks), done, total)
 
 
 def _write(entries: Iterable[Entry], target: Target) -> Blob:
@@ -140,10 +144,11 @@ def _record(fetched: Record, store: PackageStore) -> Record:
     return {"depends": [], "subdir": subdir, **index, **origin}
 
 
-def _weight(package: Package) -> int:
-    size = int(package.record.get("size") or 0)
-    # Compiling takes about as long as all else.
-    return 2 * size if package.is_noarch_python else size
+def _weight(packages: Iterable[Package]) -> int:
+    # To compile takes several times as long as all else.
+    return sum(
+        int(p.record.get("size") or 0) * (_COMPILING if p.is_noarch_python else 1) for p in packages
+    )
 
 
 def _described(blob: Blob) -> dict[str, Any]:

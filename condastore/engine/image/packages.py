@@ -116,17 +116,18 @@ def _member(package: Package, layout: Layout, manifest: dict[str, Any]) -> Membe
     name = os.path.normpath(manifest["_path"])
     if name.startswith(("/", "..")):
         raise _refusal(package, f"{name!r} is outside of the prefix")
-    if any(part.startswith(_WHITEOUT) for part in name.split("/")):
+    if f"/{_WHITEOUT}" in f"/{name}":
         raise _refusal(package, f"{name!r} would remove files of other layers")
     path = layout.path(_mapped(package, layout, name))
-    source = os.fspath(package.root / name)
+    root = os.fspath(package.root)
+    source = f"{root}/{name}"
     try:
         status = os.lstat(source)
     except FileNotFoundError:
         if manifest.get("path_type") == "directory":
             return Member(directory(path), manifest)
         raise _refusal(package, f"{name!r} is missing") from None
-    if not _is_plain(os.fspath(package.root), os.path.dirname(name)):
+    if not _is_plain(root, os.path.dirname(name)):
         raise _refusal(package, f"{name!r} is behind a link")
     mtime = int(status.st_mtime)
     if stat.S_ISLNK(status.st_mode):

@@ -84,7 +84,7 @@ def _entry(prefix: Path, name: str, layout: Layout) -> Entry:
     return Entry(layout.path(name), "file", mode, EPOCH, data=data)
 
 
-def _hash(data: bytes) -> str:
+def _hash(data: bytes | memoryview) -> str:
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
     return f"sha256={digest}"
 
