@@ -24,6 +24,7 @@ from condastore.views import Rows, Values
 TASKS = 2_000
 NAMESPACES = 20
 LANE = 4
+IDLE = ("artifacts", "housekeeping", "removals")
 RATE = 500
 ENVIRONMENTS = 1_000
 QUEUED = 10_000
@@ -66,7 +67,9 @@ async def _seconds(directory: Path) -> tuple[float, float]:
         raise AssertionError(claim, why)
 
     queue = TaskQueue(database, "benchmark")
-    pool = Pool(queue, {"short": Work(work, abandon, "short")}, {"short": LANE})
+    # As in the daemon, other lanes look meanwhile whether there is something for them.
+    works = {kind: Work(work, abandon, kind) for kind in ("short", *IDLE)}
+    pool = Pool(queue, works, dict.fromkeys(works, LANE))
     began, used = time.perf_counter(), time.process_time()
     running_pool = asyncio.create_task(pool.run())
     await done.wait()

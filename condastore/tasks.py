@@ -17,6 +17,7 @@ from sqlalchemy.orm import aliased
 from condastore.changes import Change
 from condastore.database import Database, epoch
 from condastore.tables import Task, TaskState, utcnow
+from condastore.views import Statement
 from condastore.wakeups import tell_queued
 
 LEASE_S = 30.0
@@ -143,12 +144,9 @@ class TaskQueue:
 
     async def next_start(self, kinds: Collection[str]) -> float | None:
         """Returns the seconds until a delayed task of these kinds is ready; None without one."""
-        async with self._database.read() as session:
-            return await session.scalar(
-                select(func.min(Task.not_before) - epoch()).where(
-                    Task.state == TaskState.QUEUED, Task.kind.in_(kinds)
-                )
-            )
+        starting = _starting(tuple(kinds))
+        [(delay_s,)] = await self._database.view(lambda view: view.rows(starting, {}))
+        return cast(float | None, delay_s)
 
     async def renew(self, ids: Collection[int]) -> tuple[set[int], set[int]]:
         """Extends the leases; returns the ids that are still this owner's, and those to cancel."""
@@ -272,15 +270,25 @@ def _claiming(kinds: tuple[str, ...]) -> Change:
     )
 
 
+@cache
+def _starting(kinds: tuple[str, ...]) -> Statement:
+    """How many seconds it is until a task of these kinds is ready."""
+    return Statement(select(func.min(Task.not_before) - epoch()).where(*_queued(kinds)))
+
+
+def _queued(kinds: tuple[str, ...], task: Any = Task) -> tuple[Any, Any]:
+    """That a task waits and is of these kinds."""
+    # Parameters of their own each, so that the statement's text is made once.
+    return task.state == TaskState.QUEUED, task.kind.in_([literal(kind) for kind in kinds])
+
+
 def _claim(task: Task) -> Claim:
     return Claim(*(getattr(task, name) for name in _CLAIMED))
 
 
 def _next(kinds: tuple[str, ...]) -> Any:
     """The id of the task whose turn it is, found by looking at one task a namespace."""
-    # Parameters of their own each, so that the statement's text is made once.
-    those = [literal(kind) for kind in kinds]
-    queued = (Task.state == TaskState.QUEUED, Task.kind.in_(those))
+    queued = _queued(kinds)
     name = func.min(Task.namespace)
     # From each name to the next by the index: the queue's length doesn't matter.
     names = select(name.label("name")).where(*queued).cte("names", recursive=True)
@@ -290,8 +298,7 @@ def _next(kinds: tuple[str, ...]) -> Any:
     head = (
         select(candidate.id)
         .where(
-            candidate.state == TaskState.QUEUED,
-            candidate.kind.in_(those),
+            *_queued(kinds, candidate),
             candidate.namespace == names.c.name,
             or_(candidate.not_before == 0.0, candidate.not_before <= epoch()),
         )
