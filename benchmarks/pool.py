@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from benchmarks.api import fill
 from benchmarks.measure import Table
 from benchmarks.scene import Scene, run
 from benchmarks.served import Daemon, running
+from condastore.changes import Change, Changes, committed
 from condastore.database import Database
 from condastore.pool import Pool, Run, Work
-from condastore.tables import Task
-from condastore.tasks import Claim, TaskQueue
+from condastore.tables import Task, TaskState, utcnow
+from condastore.tasks import _ENDING, Claim, TaskQueue, _claiming
+from condastore.views import Rows, Values
 
 TASKS = 2_000
 NAMESPACES = 20
 LANE = 4
+IDLE = ("artifacts", "housekeeping", "removals")
 RATE = 500
 ENVIRONMENTS = 1_000
 QUEUED = 10_000
@@ -31,11 +35,16 @@ READY_S = 3.0
 
 def measure(scene: Scene) -> Table:
     """Runs tasks that do nothing; starts on what a crash left."""
-    table = scene.table("The pool and the start", "limits of their own")
-    times = [asyncio.run(_seconds(scene.fresh("sqlite"))) for _ in range(scene.rounds)]
-    walls, cpus = zip(*times, strict=True)
+    table = scene.table("The pool and the start", "the same transactions in a bare loop")
+    walls, cpus, bare = [], [], []
+    for _ in range(scene.rounds):
+        wall, cpu = asyncio.run(_seconds(scene.fresh("sqlite")))
+        walls.append(wall)
+        cpus.append(cpu)
+        bare.append(asyncio.run(_bare_seconds(scene.fresh("sqlite"))))
     table.value(f"{TASKS} short tasks through the pool", walls, "s", most=TASKS / RATE)
     table.value("of which CPU time", cpus, "s")
+    table.ratio("the same beside a bare loop", walls, bare)
     starts = [_start(scene) for _ in range(scene.rounds)]
     what = f"start after a crash, {QUEUED} builds queued, {ENVIRONMENTS} environments"
     table.value(what, starts, "s", most=READY_S)
@@ -44,11 +53,7 @@ def measure(scene: Scene) -> Table:
 
 async def _seconds(directory: Path) -> tuple[float, float]:
     """Returns seconds, and seconds of CPU time, from the first claim to the last end."""
-    database = Database(f"sqlite:///{directory / 'a.sqlite'}")
-    await database.open()
-    rows = [{"kind": "short", "namespace": f"n{n % NAMESPACES}"} for n in range(TASKS)]
-    async with database.write() as session:
-        await session.execute(insert(Task), rows)
+    database = await _queued(directory)
     done, left = asyncio.Event(), TASKS
 
     async def work(_: Run) -> dict[str, Any] | None:
@@ -62,7 +67,9 @@ async def _seconds(directory: Path) -> tuple[float, float]:
         raise AssertionError(claim, why)
 
     queue = TaskQueue(database, "benchmark")
-    pool = Pool(queue, {"short": Work(work, abandon, "short")}, {"short": LANE})
+    # As in the daemon, other lanes look meanwhile whether there is something for them.
+    works = {kind: Work(work, abandon, kind) for kind in ("short", *IDLE)}
+    pool = Pool(queue, works, dict.fromkeys(works, LANE))
     began, used = time.perf_counter(), time.process_time()
     running_pool = asyncio.create_task(pool.run())
     await done.wait()
@@ -71,6 +78,38 @@ async def _seconds(directory: Path) -> tuple[float, float]:
     taken = time.perf_counter() - began, time.process_time() - used
     await database.close()
     return taken
+
+
+async def _bare_seconds(directory: Path) -> float:
+    """Returns how long SQLite's thread takes for what the pool commits: twice for each task."""
+    database = await _queued(directory)
+    values = {"owner": "bare", "as": TaskState.DONE, "at": utcnow(), "why": None, "with": None}
+
+    def work(connection: sqlite3.Connection) -> float:
+        began = time.perf_counter()
+        for _ in range(TASKS):
+            [claim] = committed(partial(_make, _claiming(("short",)), values), connection)
+            committed(partial(_make, _ENDING, {**values, "claimed": claim[0]}), connection)
+        return time.perf_counter() - began
+
+    assert database._changes is not None
+    taken = await database._changes.do(work)
+    await database.close()
+    return taken
+
+
+def _make(change: Change, values: Values, changes: Changes) -> Rows:
+    return changes.make(change, values)
+
+
+async def _queued(directory: Path) -> Database:
+    """Returns a database whose queue has the tasks."""
+    database = Database(f"sqlite:///{directory / 'a.sqlite'}")
+    await database.open()
+    rows = [{"kind": "short", "namespace": f"n{n % NAMESPACES}"} for n in range(TASKS)]
+    async with database.write() as session:
+        await session.execute(insert(Task), rows)
+    return database
 
 
 def _start(scene: Scene) -> float:

@@ -10,7 +10,14 @@ import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import (
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +39,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
+from condastore.changes import Changes, ConnectionChanges, committed
 from condastore.errors import (
     ConfigurationError,
     DatabaseFull,
@@ -40,6 +48,7 @@ from condastore.errors import (
 )
 from condastore.files import move_file
 from condastore.migrations import HEAD
+from condastore.sqlite import SqliteThreads
 from condastore.tables import Base
 from condastore.views import ConnectionView, SqliteReaders, View
 
@@ -195,7 +204,7 @@ class Database:
         self._url = _async_url(url)
         self._upgrade = upgrade
         self._connections = connections
-        self._write_lock = asyncio.Lock() if self.is_sqlite else None
+        self._write_lock = asyncio.Lock() if self.is_sqlite else nullcontext()
         self._writer = self._engine(readers=False)
         self._reader = (
             self._engine(readers=True)
@@ -203,6 +212,7 @@ class Database:
             else self._writer.execution_options(isolation_level="REPEATABLE READ")
         )
         self._views = SqliteReaders(self._url.database or "", _READERS) if self.is_sqlite else None
+        self._changes = SqliteThreads("writer") if self.is_sqlite else None
 
     generation = 0
     """Grows with every write of this process."""
@@ -251,6 +261,8 @@ class Database:
                 await self._connect_readers()
             if self._views is not None:
                 self._views.start()
+            if self._changes is not None:
+                self._changes.start([_connect_writer(self._url.database or "")])
         except failures as error:
             cause = getattr(error, "orig", None) or error
             raise ConfigurationError(
@@ -263,6 +275,8 @@ class Database:
         """Closes every connection."""
         if self._views is not None:
             await asyncio.to_thread(self._views.close)
+        if self._changes is not None:
+            await asyncio.to_thread(self._changes.close)
         await self._reader.dispose()
         await self._writer.dispose()
 
@@ -309,17 +323,33 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session that is committed, durably, at the end of the block, or rolled back."""
+        async with (
+            self._writing(),
+            AsyncSession(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            await self._connect_session(session)
+            yield session
+
+    async def change(self, work: Callable[[Changes], T]) -> T:
+        """Returns what `work` returns in a transaction like that of `write`.
+
+        It runs in a thread, so it uses nothing that belongs to the event loop.
+        """
+        if self._changes is not None:
+            async with self._writing():
+                return await uninterrupted(self._changes.do(partial(committed, work)))
+        async with self.write() as session:
+            connection = await session.connection()
+            return await connection.run_sync(lambda found: work(ConnectionChanges(found)))
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """What is written within the block has SQLite for itself."""
         try:
-            async with AsyncExitStack() as stack:
-                stack.enter_context(_unavailable())
-                if self._write_lock is not None:
-                    await stack.enter_async_context(self._write_lock)
-                session = await stack.enter_async_context(
-                    AsyncSession(self._writer, expire_on_commit=False)
-                )
-                await stack.enter_async_context(session.begin())
-                await self._connect_session(session)
-                yield session
+            with _unavailable():
+                async with self._write_lock:
+                    yield
         except DatabaseFull:
             if self.on_full is not None:
                 self.on_full()
@@ -504,7 +534,9 @@ def _unavailable() -> Iterator[None]:
         logger.warning("all connections to the database are in use")
         raise DatabaseUnavailable from error
     except sqlite3.OperationalError as error:
-        # Of the readers' threads, which go past SQLAlchemy.
+        # Of the threads that go past SQLAlchemy.
+        if _is_sqlite_full(error):
+            raise _full() from error
         if not _passes_on_sqlite(error):
             raise
         logger.warning("the database can't be used: %s", error)
@@ -516,8 +548,7 @@ def _unavailable() -> Iterator[None]:
                 "a text has a NUL in it, which no name and no text can have"
             ) from error
         if state == _POSTGRESQL_DISK_FULL or _is_sqlite_full(error.orig):
-            logger.warning("the disk of the database is full")
-            raise DatabaseFull from error
+            raise _full() from error
         if error.connection_invalidated or _passes(error) or state.startswith(_PASSING):
             logger.warning("the database can't be used: %s", error.orig)
             raise DatabaseUnavailable from error
@@ -533,6 +564,11 @@ def _passes(error: DBAPIError) -> bool:
 
 def _passes_on_sqlite(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING_SQLITE
+
+
+def _full() -> DatabaseFull:
+    logger.warning("the disk of the database is full")
+    return DatabaseFull()
 
 
 def _is_sqlite_full(error: BaseException | None) -> bool:
@@ -610,6 +646,13 @@ async def _connect(path: str) -> aiosqlite.Connection:
         # SQLAlchemy would only tell its thread to stop, and not wait until it has.
         await connection.close()
         raise
+    return connection
+
+
+def _connect_writer(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    for pragma in _SQLITE_PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
     return connection
 
 

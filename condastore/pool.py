@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # What wakes the pool is heard at once; should it not be, this bounds the wait.
 POLL_S = 30.0
+# For what tasks that end have queued, lanes look this often; each look is a transaction.
+AFTERWARDS_S = 0.02
 RETRY_DELAYS_S = (1.0, 5.0, 30.0)
 # While the database is away, how a task ended is told to it again after these.
 RECORD_DELAYS_S = (1.0, 5.0, 15.0, 30.0)
@@ -89,6 +91,7 @@ class Pool:
             self._lanes[work.lane].kinds.append(kind)
         self._running: dict[int, tuple[Run, asyncio.Task[None]]] = {}
         self._draining = False
+        self._wakes_soon = False
         self._some_running = asyncio.Event()
         self._canceled_elsewhere = asyncio.Event()
 
@@ -140,6 +143,7 @@ class Pool:
 
     def wake(self) -> None:
         """Says that there may be something to claim."""
+        self._wakes_soon = False
         for lane in self._lanes.values():
             lane.woken.set()
 
@@ -235,10 +239,15 @@ class Pool:
         def ended(_: asyncio.Task[None]) -> None:
             del self._running[claim.id]
             lane.end()
-            # It may have queued others.
-            self.wake()
+            self._wake_soon()
 
         task.add_done_callback(ended)
+
+    def _wake_soon(self) -> None:
+        """Wakes the lanes for what a task that has ended may have queued."""
+        if not self._wakes_soon:
+            self._wakes_soon = True
+            asyncio.get_running_loop().call_later(AFTERWARDS_S, self.wake)
 
     async def _work(self, run: Run) -> None:
         """Runs one task and records how it ended."""

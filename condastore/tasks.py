@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Table, and_, bindparam, func, nulls_first, or_, select, update
+from sqlalchemy import Table, and_, bindparam, func, literal, nulls_first, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from condastore.changes import Change
 from condastore.database import Database, epoch
 from condastore.tables import Task, TaskState, utcnow
+from condastore.views import Statement
 from condastore.wakeups import tell_queued
 
 LEASE_S = 30.0
 
-# Statements of the table itself, made once: what every task goes through does not wait for the ORM.
 _TABLE = cast(Table, Task.__table__)
+# In the order of a claim's fields.
 _CLAIMED = (
     "id",
     "kind",
@@ -31,6 +33,23 @@ _CLAIMED = (
     "attempts",
     "lease_owner",
     "cancel_requested",
+)
+
+# Ends the task `claimed`, if it still is `owner`'s.
+_ENDING = Change(
+    update(_TABLE)
+    .where(
+        _TABLE.c.id == bindparam("claimed"),
+        _TABLE.c.lease_owner == bindparam("owner"),
+        _TABLE.c.state == TaskState.RUNNING,
+    )
+    .values(
+        state=bindparam("as"),
+        ended_on=bindparam("at"),
+        error=bindparam("why"),
+        result=bindparam("with"),
+        lease_until=None,
+    )
 )
 
 Requeued = Callable[[AsyncSession, list[int]], Awaitable[None]]
@@ -117,19 +136,17 @@ class TaskQueue:
 
     async def claim(self, kinds: Collection[str]) -> Claim | None:
         """Claims the next task of one of these kinds; returns None when nothing is ready."""
-        async with self._database.write() as session:
-            found = await session.execute(_claiming(tuple(kinds)), {"owner": self._owner})
-            task = found.one_or_none()
-            return None if task is None else _claim(task)
+        claiming = _claiming(tuple(kinds))
+        found = await self._database.change(
+            lambda changes: changes.make(claiming, {"owner": self._owner})
+        )
+        return Claim(*found[0]) if found else None
 
     async def next_start(self, kinds: Collection[str]) -> float | None:
         """Returns the seconds until a delayed task of these kinds is ready; None without one."""
-        async with self._database.read() as session:
-            return await session.scalar(
-                select(func.min(Task.not_before) - epoch()).where(
-                    Task.state == TaskState.QUEUED, Task.kind.in_(kinds)
-                )
-            )
+        starting = _starting(tuple(kinds))
+        [(delay_s,)] = await self._database.view(lambda view: view.rows(starting, {}))
+        return cast(float | None, delay_s)
 
     async def renew(self, ids: Collection[int]) -> tuple[set[int], set[int]]:
         """Extends the leases; returns the ids that are still this owner's, and those to cancel."""
@@ -160,8 +177,7 @@ class TaskQueue:
             "why": error,
             "with": result,
         }
-        async with self._database.write() as session:
-            await session.execute(_ending(), values)
+        await self._database.change(lambda changes: changes.make(_ENDING, values))
 
     async def release(self, task_id: int) -> None:
         """Puts a claimed task back as if it had not been claimed."""
@@ -234,13 +250,13 @@ class TaskQueue:
 
 
 @cache
-def _claiming(kinds: tuple[str, ...]) -> Any:
+def _claiming(kinds: tuple[str, ...]) -> Change:
     """Claims the task whose turn it is for `owner`, unless another has it by then."""
     table = _TABLE
     free = select(table.c.id).where(
         table.c.id == _next(kinds).scalar_subquery(), table.c.state == TaskState.QUEUED
     )
-    return (
+    return Change(
         update(table)
         .where(table.c.id == free.with_for_update(skip_locked=True).scalar_subquery())
         .values(
@@ -255,42 +271,24 @@ def _claiming(kinds: tuple[str, ...]) -> Any:
 
 
 @cache
-def _ending() -> Any:
-    """Ends the task `claimed`, if it still is `owner`'s."""
-    table = _TABLE
-    return (
-        update(table)
-        .where(
-            table.c.id == bindparam("claimed"),
-            table.c.lease_owner == bindparam("owner"),
-            table.c.state == TaskState.RUNNING,
-        )
-        .values(
-            state=bindparam("as"),
-            ended_on=bindparam("at"),
-            error=bindparam("why"),
-            result=bindparam("with"),
-            lease_until=None,
-        )
-    )
+def _starting(kinds: tuple[str, ...]) -> Statement:
+    """How many seconds it is until a task of these kinds is ready."""
+    return Statement(select(func.min(Task.not_before) - epoch()).where(*_queued(kinds)))
 
 
-def _claim(task: Any) -> Claim:
-    return Claim(
-        task.id,
-        task.kind,
-        task.namespace,
-        task.build_id,
-        task.payload,
-        task.attempts,
-        task.lease_owner,
-        task.cancel_requested,
-    )
+def _queued(kinds: tuple[str, ...], task: Any = Task) -> tuple[Any, Any]:
+    """That a task waits and is of these kinds."""
+    # Parameters of their own each, so that the statement's text is made once.
+    return task.state == TaskState.QUEUED, task.kind.in_([literal(kind) for kind in kinds])
+
+
+def _claim(task: Task) -> Claim:
+    return Claim(*(getattr(task, name) for name in _CLAIMED))
 
 
 def _next(kinds: tuple[str, ...]) -> Any:
     """The id of the task whose turn it is, found by looking at one task a namespace."""
-    queued = (Task.state == TaskState.QUEUED, Task.kind.in_(kinds))
+    queued = _queued(kinds)
     name = func.min(Task.namespace)
     # From each name to the next by the index: the queue's length doesn't matter.
     names = select(name.label("name")).where(*queued).cte("names", recursive=True)
@@ -300,8 +298,7 @@ def _next(kinds: tuple[str, ...]) -> Any:
     head = (
         select(candidate.id)
         .where(
-            candidate.state == TaskState.QUEUED,
-            candidate.kind.in_(kinds),
+            *_queued(kinds, candidate),
             candidate.namespace == names.c.name,
             or_(candidate.not_before == 0.0, candidate.not_before <= epoch()),
         )

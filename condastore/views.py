@@ -6,25 +6,22 @@ are short: a thread would compete with the loop for the interpreter, and that co
 page does. What turns out to be long runs in one visit to a thread with a connection of its own.
 """
 
-import asyncio
 import json
 import sqlite3
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
 from functools import cached_property
-from queue import SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import BindParameter, Boolean, Select, String, bindparam
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Boolean, Select, String, bindparam
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+
+from condastore.sqlite import SqliteText, SqliteThreads
 
 T = TypeVar("T")
 
@@ -41,7 +38,6 @@ SHORT_BYTES = 256 * 1024
 _STEPS = 1000
 _STATEMENTS = 512
 _ROWS = msgspec.json.Decoder(list[tuple[Any, ...]])
-_DIALECT = sqlite.dialect(paramstyle="qmark")
 
 
 class among(FunctionElement[bool]):  # noqa: N801 - reads as the SQL that it is
@@ -92,49 +88,24 @@ class Statement:
 
 
 class SqliteStatement:
-    """The text of a query, and how its parameters go in and its columns come out.
+    """A query of which the rows come as one JSON text.
 
-    The rows come as one JSON text. Row by row, the thread would let go of the interpreter as often
-    as there are rows, and wait for it behind all other threads.
+    Row by row, the thread would let go of the interpreter as often as there are rows, and wait for
+    it behind all other threads.
     """
 
     def __init__(self, query: Query) -> None:
-        compiled = query.compile(dialect=_DIALECT)
-        columns = [f"c{index}" for index in range(len(query.selected_columns))]
-        array = f"json_group_array(json_array({', '.join(columns)}))"
-        self._text = f"WITH found ({', '.join(columns)}) AS ({compiled}) SELECT {array} FROM found"
-        literals = compiled.params
-        names: Sequence[str] = compiled.positiontup or ()
-        binds: Mapping[str, BindParameter[Any]] = compiled.binds
-        self._parameters = [(name, literals[name], _binder(binds[name])) for name in names]
-        readers = enumerate(_reader(column) for column in query.selected_columns)
-        self._columns = [(index, reader) for index, reader in readers if reader is not None]
+        self._inner = SqliteText(query)
+        columns = ", ".join(f"c{index}" for index in range(self._inner.width))
+        self._text = (
+            f"WITH found ({columns}) AS ({self._inner.text}) "
+            f"SELECT json_group_array(json_array({columns})) FROM found"
+        )
 
     def rows(self, connection: sqlite3.Connection, values: Values) -> Rows:
         """Returns what the query finds with these parameters."""
-        parameters = []
-        for name, literal, bind in self._parameters:
-            value = values.get(name, literal)
-            parameters.append(value if bind is None else bind(value))
-        (array,) = connection.execute(self._text, parameters).fetchone()
-        found = _ROWS.decode(array)
-        return [self._converted(row) for row in found] if self._columns else found
-
-    def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        values = list(row)
-        for index, reader in self._columns:
-            values[index] = reader(values[index])
-        return tuple(values)
-
-
-def _binder(bind: BindParameter[Any]) -> Callable[[Any], Any] | None:
-    return bind.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
-
-
-def _reader(column: Any) -> Callable[[Any], Any] | None:
-    kind = column.type.dialect_impl(_DIALECT)
-    found: Callable[[Any], Any] | None = kind.result_processor(_DIALECT, None)
-    return found
+        (array,) = connection.execute(self._text, self._inner.parameters(values)).fetchone()
+        return self._inner.converted(_ROWS.decode(array))
 
 
 class View(Protocol):
@@ -241,19 +212,12 @@ class SqliteReaders:
         self._count = threads
         self._kept = Kept()
         self._short: _ShortReads | None = None
-        self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._threads = SqliteThreads("reader")
 
     def start(self) -> None:
         """Opens the connections and starts the threads. Raises `sqlite3.Error`."""
         self._short = _ShortReads(self._connect(), self._kept)
-        for number in range(self._count):
-            arguments = (self._connect(),)
-            thread = threading.Thread(
-                target=self._serve, args=arguments, name=f"reader {number}", daemon=True
-            )
-            thread.start()
-            self._threads.append(thread)
+        self._threads.start(self._connect() for _ in range(self._count))
 
     async def view(self, work: Callable[[View], T], generation: int) -> T:
         """Returns what `work` returns; `generation` is that of the newest write."""
@@ -262,29 +226,16 @@ class SqliteReaders:
             return self._short.read(work, generation)
         except sqlite3.Error:
             # It is long, or it fails, and then does so again.
-            return await self._in_thread(work, generation)
-
-    async def _in_thread(self, work: Callable[[View], T], generation: int) -> T:
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Job(work, generation, loop, found))
-        return await found
+            return await self._threads.do(
+                lambda connection: _read(connection, work, self._kept, generation)
+            )
 
     def close(self) -> None:
         """Waits until the threads have ended."""
-        for _ in self._threads:
-            self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
-        self._threads.clear()
+        self._threads.close()
         if self._short is not None:
             self._short.close()
             self._short = None
-
-    def _serve(self, connection: sqlite3.Connection) -> None:
-        with closing(connection):
-            while (job := self._jobs.get()) is not None:
-                job.do(connection, self._kept)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -307,32 +258,3 @@ def _read(
         return work(SqliteView(connection, kept, generation))
     finally:
         connection.rollback()
-
-
-@dataclass(frozen=True)
-class _Job(Generic[T]):
-    """Work for a reader, and who waits for what comes of it."""
-
-    work: Callable[[View], T]
-    generation: int
-    loop: asyncio.AbstractEventLoop
-    found: "asyncio.Future[T]"
-
-    def do(self, connection: sqlite3.Connection, kept: Kept) -> None:
-        """Does the work on one state of the database."""
-        if self.found.cancelled():
-            return
-        try:
-            value = _read(connection, self.work, kept, self.generation)
-        except Exception as error:
-            self.loop.call_soon_threadsafe(self._fail, error)
-        else:
-            self.loop.call_soon_threadsafe(self._settle, value)
-
-    def _settle(self, value: T) -> None:
-        if not self.found.done():
-            self.found.set_result(value)
-
-    def _fail(self, error: Exception) -> None:
-        if not self.found.done():
-            self.found.set_exception(error)

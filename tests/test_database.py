@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -64,6 +65,13 @@ async def test_sqlite_is_durable_and_strict_for_readers_and_the_writer(database:
                 for name in ("journal_mode", "synchronous", "foreign_keys")
             ]
         assert pragmas == ["wal", 2, 1]
+
+    def of_changes(changes: Any) -> list[Any]:
+        execute = changes._connection.execute
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        return [execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+    assert await database.change(of_changes) == ["wal", 2, 1]
 
 
 async def test_a_row_that_refers_to_nothing_is_refused(database: Database) -> None:
