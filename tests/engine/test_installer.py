@@ -225,7 +225,7 @@ def test_damaged_files(installer: Path, tmp_path: Path, damage: str, shell: str)
     damaged = {
         "cut": data[:middle],
         "trailer cut": data[:-1],
-        "longer": data + data[-95:],
+        "longer": data + data[data.rindex(b"\n# condastore ") :],
         "changed": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
         "in the script": data.replace(b"made by condastore", b"made by somebody ", 1),
     }[damage]

@@ -2,10 +2,11 @@
 
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from condastore.engine.jobs import PackJob
 from condastore.engine.pack.compression import Codec, Compressor, Pieces, codec_of
 from condastore.engine.pack.contents import HISTORY, Contents, survey
 from condastore.engine.pack.fragments import Fragments, NewFragment, Record
+from condastore.engine.pack.installed import read_installed
 from condastore.engine.pack.members import Members
 from condastore.engine.pack.output import Checksum, Output
 from condastore.engine.pack.parts import Part
-from condastore.engine.pack.tree import Tree, walk
+from condastore.engine.pack.supply import Supply
+from condastore.engine.pack.tree import walk
 from condastore.engine.store import PackageStore
 from condastore.engine.workspace import workspace
 
@@ -25,13 +28,13 @@ from condastore.engine.workspace import workspace
 # wait for that after each call.
 _SWITCH_S = 0.0005
 _NAMED = 5
-_ATTEMPTS = 3
+_ATTEMPTS = 4
 
 
-class _Damaged(Exception):
-    """Fragments are gone, or not what they were."""
+class _Revoked(Exception):
+    """What was joined is not what the archive shall hold: these parts have to be packed first."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Part] = ()) -> None:
         super().__init__(*parts)
         self.parts = parts
 
@@ -40,21 +43,19 @@ class _Damaged(Exception):
 def assembly(
     job: PackJob, archive_format: str, events: Events, phase: Phase
 ) -> Iterator["Assembly"]:
-    """Looks at a prefix and packs what no job before has packed; its files are gone at the end."""
+    """Finds out what the packages of a prefix brought; the job's own files are gone at the end."""
     events.phase(phase)
     sys.setswitchinterval(_SWITCH_S)
     store = PackageStore(Path(job["packages_dir"]))
     store.prepare()
-    tree = walk(Path(job["prefix"]))
+    prefix = Path(job["prefix"])
     codec = codec_of(archive_format)
     with workspace(store.workspaces) as scratch, _vanishing():
         directory = store.fragments if job["fragments"] else scratch / "fragments"
         fragments = Fragments(directory, codec)
-        contents = survey(tree, Path(job["packages_dir"]), fragments)
-        _report_oddities(contents, events, phase)
-        made = Assembly(tree, contents, fragments, codec, scratch, events, phase)
-        made.pack_parts()
-        yield made
+        installed = read_installed(prefix, fragments)
+        supply = Supply(installed, Path(job["packages_dir"]), fragments)
+        yield Assembly(prefix, supply, fragments, codec, scratch, events, phase)
         if job["fragments"] and "fragments_bytes" in job["limits"]:
             fragments.trim(job["limits"]["fragments_bytes"])
 
@@ -70,25 +71,32 @@ def _vanishing() -> Iterator[None]:
 
 
 class Assembly:
-    """One archive, of which all that packages bring is packed."""
+    """One archive."""
 
     def __init__(
         self,
-        tree: Tree,
-        contents: Contents,
+        prefix: Path,
+        supply: Supply,
         fragments: Fragments,
         codec: Codec,
         scratch: Path,
         events: Events,
         phase: Phase,
     ) -> None:
-        self.contents = contents
-        self._tree = tree
+        self.supply = supply
+        self._prefix = prefix
         self._fragments = fragments
         self._codec = codec
         self._scratch = scratch
-        self._own_bytes = sum(_size(file.source) for file in contents.own)
-        self._progress = _Progress(contents, self._own_bytes, events, phase)
+        self._events = events
+        self._phase = phase
+
+    @cached_property
+    def contents(self) -> Contents:
+        """All that it holds, for which the whole prefix is looked at."""
+        contents = survey(walk(self._prefix), self.supply)
+        _report_oddities(contents, self._events, self._phase)
+        return contents
 
     @property
     def records(self) -> list[Record]:
@@ -101,37 +109,45 @@ class Assembly:
         """How large the files are."""
         return self._own_bytes + sum(part.listing.bytes for part in self.contents.parts)
 
-    def pack_parts(self) -> None:
-        """Makes the fragments that are not there."""
-        with Compressor(self._codec) as compressor:
-            for part in self.contents.parts:
-                if part.fragment is None:
-                    self._pack_part(part, compressor)
-            compressor.finish()
-
     def write(self, out: Output) -> None:
-        """Writes the whole archive; damaged fragments are made anew."""
+        """Writes the whole archive.
+
+        If all packages are packed, they are joined while the prefix is looked at, and once more if
+        it has other files. Damaged fragments are made anew.
+        """
+        parts = self.supply.parts
+        if any(part.fragment is None for part in parts):
+            parts = self._packed_parts()
         own = None
         for _ in range(_ATTEMPTS):
             try:
-                with out.revocable(), ThreadPoolExecutor(1) as thread:
-                    joining = thread.submit(self._join, out)
+                with _joining(parts, out):
+                    if parts != self.contents.parts:
+                        raise _Revoked
                     own = own or self._pack_own()
-                    joining.result()
-                    break
-            except _Damaged as damaged:
-                for part in damaged.parts:
+                break
+            except _Revoked as revoked:
+                for part in revoked.parts:
                     part.fragment = None
-                self.pack_parts()
+                parts = self._packed_parts()
         else:
             raise EngineError("disk", "Files that were written a moment ago are damaged.")
         out.append(own, own.stat().st_size)
-        self._progress.add(len(self.contents.own), self._own_bytes)
+
+    def _packed_parts(self) -> list[Part]:
+        """Makes the fragments that are not there."""
+        parts = self.contents.parts
+        with Compressor(self._codec) as compressor:
+            for part in parts:
+                if part.fragment is None:
+                    self._pack_part(part, compressor)
+            compressor.finish()
+        return parts
 
     def _pack_part(self, part: Part, compressor: Compressor) -> None:
         new = NewFragment(self._fragments.path(part.key), self._scratch)
         pieces = Pieces(compressor, new.write)
-        members = Members(self._tree.root, pieces.write)
+        members = Members(os.fspath(self._prefix), pieces.write)
         for file in part.files():
             members.put(file, part.stamp)
         pieces.flush()
@@ -145,27 +161,55 @@ class Assembly:
         path = self._scratch / "own"
         with path.open("wb") as file, Compressor(self._codec) as compressor:
             pieces = Pieces(compressor, file.write)
-            members = Members(self._tree.root, pieces.write)
+            members = Members(os.fspath(self._prefix), pieces.write)
             for each in self.contents.own:
                 members.put(each)
             members.finish([*self.records, *members.records], self._stamp())
             pieces.flush()
             compressor.finish()
+        self._progress.add(len(self.contents.own), self._own_bytes)
         return path
+
+    @cached_property
+    def _own_bytes(self) -> int:
+        return sum(_size(file.source) for file in self.contents.own)
+
+    @cached_property
+    def _progress(self) -> "_Progress":
+        return _Progress(self.contents, self._own_bytes, self._events, self._phase)
 
     def _stamp(self) -> int:
         """When the environment was made, by its history."""
         try:
-            return int(os.lstat(os.path.join(self._tree.root, HISTORY)).st_mtime)
+            return int((self._prefix / HISTORY).lstat().st_mtime)
         except FileNotFoundError:
             return 0
 
-    def _join(self, out: Output) -> None:
-        appended = [(part, _append(part, out)) for part in self.contents.parts]
-        out.settle()
-        damaged = [part for part, checksum in appended if not _is_intact(part, checksum)]
-        if damaged:
-            raise _Damaged(damaged)
+
+@contextmanager
+def _joining(parts: Sequence[Part], out: Output) -> Iterator[None]:
+    """Adds parts to the output during the block; all are taken back if that or the block fails."""
+    failed = threading.Event()
+    with out.revocable(), ThreadPoolExecutor(1) as thread:
+        joining = thread.submit(_join, parts, out, failed)
+        try:
+            yield
+        except BaseException:
+            failed.set()
+            raise
+        joining.result()
+
+
+def _join(parts: Sequence[Part], out: Output, failed: threading.Event) -> None:
+    appended = []
+    for part in parts:
+        if failed.is_set():
+            return
+        appended.append((part, _append(part, out)))
+    out.settle()
+    damaged = [part for part, checksum in appended if not _is_intact(part, checksum)]
+    if damaged:
+        raise _Revoked(damaged)
 
 
 def _append(part: Part, out: Output) -> Checksum | None:

@@ -6,24 +6,13 @@ installed, and files of packages that were changed since.
 """
 
 import codecs
-import json
 import os
-import stat
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.util import source_from_cache
-from pathlib import Path
 
-from condastore.engine.events import EngineError
-from condastore.engine.pack.fragments import ANY, Fragments, Listing
-from condastore.engine.pack.installed import (
-    Installed,
-    Metadata,
-    read_installed,
-    site_packages_of,
-)
+from condastore.engine.pack.fragments import ANY, Listing
 from condastore.engine.pack.parts import File, Part
+from condastore.engine.pack.supply import Brought, Supply
 from condastore.engine.pack.tree import Tree
 
 HISTORY = "conda-meta/history"
@@ -39,8 +28,6 @@ _DOTS = 2
 class Contents:
     """Everything that an archive of a prefix holds, and what is odd about the prefix."""
 
-    packages: list[Installed]
-    site_packages: str | None
     parts: list[Part] = field(default_factory=list)
     own: list[File] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -48,39 +35,33 @@ class Contents:
     uncached: list[str] = field(default_factory=list)
 
 
-def survey(tree: Tree, packages_dir: Path, fragments: Fragments) -> Contents:
+def survey(tree: Tree, supply: Supply) -> Contents:
     """Returns what an archive holds, in an order that depends on nothing but the prefix."""
-    metadata = read_installed(tree, fragments)
-    packages = [each.package for each in metadata]
-    contents = Contents(packages, site_packages_of(packages))
-    _Survey(contents, tree, packages_dir, fragments).run(metadata)
+    contents = Contents()
+    _Survey(contents, tree, supply).run()
     return contents
 
 
 class _Survey:
     """Gives every file of the tree its place, package by package, and the rest at the end."""
 
-    def __init__(
-        self, contents: Contents, tree: Tree, packages_dir: Path, fragments: Fragments
-    ) -> None:
+    def __init__(self, contents: Contents, tree: Tree, supply: Supply) -> None:
         self._contents = contents
         self._tree = tree
-        self._packages_dir = packages_dir
-        self._fragments = fragments
+        self._supply = supply
         self._managed: set[str] = set()
         self._placed: set[str] = set()
 
-    def run(self, metadata: Sequence[Metadata]) -> None:
-        for each in metadata:
-            package = each.package
-            is_stored = self._is_stored(package.source)
-            if each.part is not None and is_stored:
-                self._contents.parts.append(each.part)
+    def run(self) -> None:
+        for brought in self._supply.brought:
+            package = brought.package
+            if brought.metadata is not None:
+                self._contents.parts.append(brought.metadata)
                 self._placed.add(package.metadata)
             else:
                 self._add_own(package.metadata, as_it_is=True)
-            if is_stored:
-                self._add_stored(package)
+            if brought.files is not None:
+                self._add_files(brought, brought.files)
             else:
                 self._contents.uncached.append(package.name)
                 self._managed.update(package.files)
@@ -89,35 +70,19 @@ class _Survey:
         self._add_rest()
         self._contents.own.sort(key=lambda file: str(file.target))
 
-    def _is_stored(self, source: str) -> bool:
-        # What lies elsewhere is not known to be what it was when it was checked.
-        return source.startswith(f"{self._packages_dir}/") and os.path.isdir(source)
-
-    def _add_stored(self, package: Installed) -> None:
-        is_noarch = _is_noarch_python(package.source)
-        site_packages = self._contents.site_packages if is_noarch else None
-        part = self._part(package.source, site_packages, frozenset())
+    def _add_files(self, brought: Brought, part: Part) -> None:
         targets = {*part.listing.targets, *part.listing.directories}
         omitted = targets - self._as_linked(part.listing)
         if omitted:
             found = omitted & self._tree.inodes.keys()
             self._contents.changed += found - self._placed
             self._contents.missing += omitted - found - set(part.listing.directories)
-            part = self._part(package.source, site_packages, frozenset(omitted))
+            part = self._supply.without(frozenset(omitted), brought)
         self._contents.parts.append(part)
         self._managed |= targets
         self._placed |= targets - omitted
-        if is_noarch:
-            self._add_made_by_installer(set(package.files) - targets)
-
-    def _part(self, source: str, site_packages: str | None, omitted: frozenset[str]) -> Part:
-        key = self._fragments.key(source, site_packages, omitted)
-        fragment = self._fragments.load(key)
-        if fragment is not None:
-            files = partial(_files_of, source, site_packages, omitted)
-            return Part(key, fragment.listing, files, fragment)
-        found = _files_of(source, site_packages, omitted)
-        return Part(key, _list(found), lambda: found, None)
+        if brought.is_noarch:
+            self._add_made_by_installer(set(brought.package.files) - targets)
 
     def _as_linked(self, listing: Listing) -> set[str]:
         """Those files of a package that the tree has as the package brought them."""
@@ -171,53 +136,6 @@ class _Survey:
         if unread or (not as_it_is and _is_text(path)):
             file = File(path, target, "text", root)
         self._contents.own.append(file)
-
-
-def _files_of(source: str, site_packages: str | None, omitted: frozenset[str]) -> list[File]:
-    """Returns what a package of the store brings, and where it belongs in a prefix."""
-    # What its metadata lists beside that was made by the installer, and is the prefix's own.
-    # Imported here because packages that are packed don't need it, and it takes long.
-    from conda_pack.core import CondaPackException, load_managed_package
-
-    info = {"name": os.path.basename(source), "link": {"source": source}, "files": []}
-    try:
-        files: list[File] = load_managed_package(info, "", site_packages, {})
-    except (CondaPackException, OSError, ValueError, KeyError, TypeError) as error:
-        raise EngineError("package", f"The package {source} can't be packed: {error}") from None
-    return sorted((f for f in files if f.target not in omitted), key=lambda file: str(file.target))
-
-
-def _list(files: Sequence[File]) -> Listing:
-    listing = Listing()
-    for file in files:
-        status = os.lstat(file.source)
-        listing.device = status.st_dev
-        listing.bytes += status.st_size
-        if stat.S_ISDIR(status.st_mode):
-            listing.directories.append(file.target)
-            continue
-        if stat.S_ISLNK(status.st_mode):
-            listing.links[file.target] = os.readlink(file.source)
-        listing.targets.append(file.target)
-        listing.inodes.append(status.st_ino)
-        listing.sizes.append(ANY if file.file_mode == "text" else status.st_size)
-        listing.mtimes.append(ANY if file.file_mode == "binary" else int(status.st_mtime))
-    return listing
-
-
-def _is_noarch_python(source: str) -> bool:
-    """Whether conda_pack thinks so."""
-    for name in ("link.json", "package_metadata.json"):
-        try:
-            with open(os.path.join(source, "info", name), "rb") as file:
-                noarch = json.load(file).get("noarch")
-            return isinstance(noarch, dict) and noarch.get("type") == "python"
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, AttributeError) as error:
-            text = f"The package {source} can't be packed: {error}"
-            raise EngineError("package", text) from None
-    return False
 
 
 def _source_of(path: str) -> str | None:

@@ -4,15 +4,16 @@ import json
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from condastore.engine.events import EngineError
 from condastore.engine.pack.fragments import Fragments, Listing, joined, separated
 from condastore.engine.pack.parts import File, Part
-from condastore.engine.pack.tree import Tree
 
-META = "conda-meta/"
+_META = "conda-meta"
 # Packages with the prefix in their files have hashes that hold for one prefix only.
 _OF_ONE_PREFIX = b'"sha256_in_prefix"'
 _LAST_SECOND = 2**33 - 1  # that a tar archive of the old kind can tell
@@ -41,11 +42,15 @@ class Metadata:
     part: Part | None
 
 
-def read_installed(tree: Tree, fragments: Fragments) -> list[Metadata]:
-    """Returns the packages by the names of their metadata."""
+def read_installed(prefix: Path, fragments: Fragments) -> list[Metadata]:
+    """Returns the packages by the names of their metadata; none if the prefix is no environment."""
+    names: list[str] = []
     # A link is no metadata: what it leads to could be anyone's.
-    paths = {path for path in tree.inodes if path.startswith(META)} - tree.links
-    return [_read(tree.root, path, fragments) for path in sorted(paths) if _is(path)]
+    if not (prefix / _META).is_symlink():
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(prefix / _META) as entries:
+            names += (entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+    names = sorted(name for name in names if name.endswith(".json"))
+    return [_read(os.fspath(prefix), f"{_META}/{name}", fragments) for name in names]
 
 
 def site_packages_of(packages: Sequence[Installed]) -> str | None:
@@ -61,10 +66,6 @@ def platform_of(packages: Sequence[Installed]) -> str | None:
     """Returns the platform that the packages run on, or nothing if they run everywhere."""
     subdirs = {package.subdir for package in packages} - {"noarch"}
     return min(subdirs, default=None)
-
-
-def _is(path: str) -> bool:
-    return path.endswith(".json") and path.count("/") == 1
 
 
 def _read(root: str, path: str, fragments: Fragments) -> Metadata:

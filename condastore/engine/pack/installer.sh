@@ -9,11 +9,10 @@ SYSTEM=@SYSTEM@
 MACHINES=@MACHINES@
 # Whether the environment has a Python: one must tell its files where they are now.
 PYTHON=@PYTHON@
-# The longest path that fits into its programs, in bytes; 0 if any does.
-LONGEST_PREFIX=@LONGEST_PREFIX@
-FILES_KB=@FILES_KB@
 ARCHIVE_START=@ARCHIVE_START@
+# Of the last line with its start, and of the hash that it ends with.
 TRAILER_BYTES=@TRAILER_BYTES@
+SUM_BYTES=@SUM_BYTES@
 
 usage() {
     cat <<USAGE
@@ -63,17 +62,18 @@ check_tools() {
     fi
 }
 
-# Sets SIZE and SUM, of all that comes before the trailer.
-check_size() {
+# Sets SIZE, of all that comes before the trailer; FILES_KB; LONGEST_PREFIX, which is the longest path
+# that fits into the programs, in bytes, or 0 if any does; and SUM, of all that comes before it.
+read_trailer() {
     [ -f "$0" ] || fail "Save the installer as a file and run that: it has to read itself."
     trailer=$(tail -c "$TRAILER_BYTES" "$0" | LC_ALL=C tr -cd 'a-z0-9# ')
     case $trailer in
-        '# condastore '*' '*) ;;
+        '# condastore '*' '*' '*' '*) ;;
         *) fail "This file is incomplete. Was its download cut off? Please get it again." ;;
     esac
-    trailer=${trailer#'# condastore '}
-    SUM=${trailer##* }
-    SIZE=${trailer%% *}
+    read -r SIZE FILES_KB LONGEST_PREFIX SUM <<TRAILER
+${trailer#'# condastore '}
+TRAILER
     size=$(wc -c <"$0")
     [ "$((size))" -eq "$((SIZE + TRAILER_BYTES))" ] ||
         fail "This file has $((size)) bytes and should have $((SIZE + TRAILER_BYTES)):" \
@@ -81,10 +81,11 @@ check_size() {
 }
 
 check_sum() {
+    summed=$((SIZE + TRAILER_BYTES - SUM_BYTES))
     if has sha256sum; then
-        sum=$(head -c "$SIZE" "$0" | sha256sum)
+        sum=$(head -c "$summed" "$0" | sha256sum)
     elif has shasum; then
-        sum=$(head -c "$SIZE" "$0" | shasum -a 256)
+        sum=$(head -c "$summed" "$0" | shasum -a 256)
     else
         say "warning: there is neither sha256sum nor shasum, so nothing checks this file" >&2
         return 0
@@ -292,7 +293,7 @@ unset CDPATH
 
 check_machine
 check_tools
-check_size
+read_trailer
 [ "$BATCH" = yes ] || [ "$GIVEN" = yes ] || ask_where
 check_prefix
 check_space
