@@ -103,13 +103,13 @@ class PasswordLogin:
         self, request: Request, credentials: Credentials, *, is_form: bool
     ) -> Response:
         user, address = credentials.username, _address(request)
-        wait_s = max(self._users.wait_s(user), self._addresses.wait_s(address))
+        wait_s = max(self._users.wait_s(user), self._wait_s(address))
         if wait_s > 0:
             return self._wait(request, math.ceil(wait_s), user, is_form=is_form)
         identity = await self._authentication.authenticate(user, credentials.password)
         if identity is None:
             self._users.failed(user)
-            self._addresses.failed(address)
+            self._failed(address)
             raise Unauthorized(WRONG)
         self._users.succeeded(user)
         target = after_login(request)
@@ -117,6 +117,13 @@ class PasswordLogin:
         if is_form:
             answer = RedirectResponse(target, 303)
         return await sign_in(request, answer, self._authentication, identity)
+
+    def _wait_s(self, address: str | None) -> float:
+        return 0.0 if address is None else self._addresses.wait_s(address)
+
+    def _failed(self, address: str | None) -> None:
+        if address is not None:
+            self._addresses.failed(address)
 
     def _wait(self, request: Request, wait_s: int, user: str, *, is_form: bool) -> Response:
         message = f"too many failed attempts; try again in {wait_s} s"
@@ -130,10 +137,10 @@ class PasswordLogin:
         self, request: Request, authentication: TokenAuthentication, token: str
     ) -> Response:
         address = _address(request)
-        right = not self._addresses.wait_s(address) and authentication.admin_token.is_text(token)
+        right = not self._wait_s(address) and authentication.admin_token.is_text(token)
         identity = authentication.identity(_owner()) if right else None
         if identity is None:
-            self._addresses.failed(address)
+            self._failed(address)
             return self._form(request, 403, error="the token in this link is not valid")
         # The redirect takes the token out of the address bar and the history.
         answer = RedirectResponse(after_login(request), 303, {"Cache-Control": "no-store"})
@@ -193,8 +200,9 @@ async def _form_of(request: Request) -> Credentials:
     )
 
 
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
+def _address(request: Request) -> str | None:
+    """Returns who asks; None on a Unix socket, where all would have to wait for one."""
+    return (request.client.host or None) if request.client else None
 
 
 def _owner() -> str:
