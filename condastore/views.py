@@ -11,6 +11,7 @@ import json
 import sqlite3
 import threading
 import time
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -41,6 +42,7 @@ SHORT_BYTES = 256 * 1024
 _STEPS = 1000
 _STATEMENTS = 512
 _ROWS = msgspec.json.Decoder(list[tuple[Any, ...]])
+_NUMBERS = msgspec.json.Decoder(list[int])
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 
 
@@ -101,8 +103,9 @@ class SqliteStatement:
     def __init__(self, query: Query) -> None:
         compiled = query.compile(dialect=_DIALECT)
         columns = [f"c{index}" for index in range(len(query.selected_columns))]
-        array = f"json_group_array(json_array({', '.join(columns)}))"
-        self._text = f"WITH found ({', '.join(columns)}) AS ({compiled}) SELECT {array} FROM found"
+        found = f"WITH found ({', '.join(columns)}) AS ({compiled}) SELECT json_group_array"
+        self._text = f"{found}(json_array({', '.join(columns)})) FROM found"
+        self._first_text = f"{found}({columns[0]}) FROM found"
         literals = compiled.params
         names: Sequence[str] = compiled.positiontup or ()
         binds: Mapping[str, BindParameter[Any]] = compiled.binds
@@ -112,13 +115,21 @@ class SqliteStatement:
 
     def rows(self, connection: sqlite3.Connection, values: Values) -> Rows:
         """Returns what the query finds with these parameters."""
+        (text,) = connection.execute(self._text, self._bound(values)).fetchone()
+        found = _ROWS.decode(text)
+        return [self._converted(row) for row in found] if self._columns else found
+
+    def numbers(self, connection: sqlite3.Connection, values: Values) -> Sequence[int]:
+        """Returns the first column, which holds numbers: very many are read in milliseconds."""
+        (text,) = connection.execute(self._first_text, self._bound(values)).fetchone()
+        return array("q", _NUMBERS.decode(text))
+
+    def _bound(self, values: Values) -> list[Any]:
         parameters = []
         for name, literal, bind in self._parameters:
             value = values.get(name, literal)
             parameters.append(value if bind is None else bind(value))
-        (array,) = connection.execute(self._text, parameters).fetchone()
-        found = _ROWS.decode(array)
-        return [self._converted(row) for row in found] if self._columns else found
+        return parameters
 
     def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         values = list(row)
@@ -148,6 +159,9 @@ class View(Protocol):
 
     def kept(self, statement: Statement, values: Values, make: Callable[[Rows], T]) -> T:
         """Returns what `make` makes of the rows, which is kept until something is written."""
+
+    def kept_numbers(self, statement: Statement, values: Values) -> Sequence[int]:
+        """Returns the first column of a statement, which is kept in the same way."""
 
 
 class Kept:
@@ -189,8 +203,15 @@ class SqliteView:
 
     def kept(self, statement: Statement, values: Values, make: Callable[[Rows], T]) -> T:
         """Returns what `make` makes of the rows, which is kept until something is written."""
-        key = (statement, *values.items())
-        return self._kept.get(key, self._generation, lambda: make(self.rows(statement, values)))
+        return self._keep(statement, values, lambda: make(self.rows(statement, values)))
+
+    def kept_numbers(self, statement: Statement, values: Values) -> Sequence[int]:
+        """Returns the first column of a statement, which is kept in the same way."""
+        numbers = statement.for_sqlite.numbers
+        return self._keep(statement, values, lambda: numbers(self._connection, values))
+
+    def _keep(self, statement: Statement, values: Values, look: Callable[[], T]) -> T:
+        return self._kept.get((statement, *values.items()), self._generation, look)
 
 
 class ConnectionView:
@@ -209,6 +230,10 @@ class ConnectionView:
     def kept(self, statement: Statement, values: Values, make: Callable[[Rows], T]) -> T:
         """Returns what `make` makes of the rows."""
         return make(self.rows(statement, values))
+
+    def kept_numbers(self, statement: Statement, values: Values) -> Sequence[int]:
+        """Returns the first column of a statement."""
+        return [row[0] for row in self.rows(statement, values)]
 
 
 class _ShortReads:
