@@ -14,13 +14,11 @@ from benchmarks.bare import Hand
 from benchmarks.measure import Table, percentile
 from benchmarks.scene import Scene, Specification, run
 from benchmarks.served import Daemon, Lock, build_seconds, running
-from benchmarks.ticking_engine import TICK, substitute
+from benchmarks.ticking_engine import latencies, substitute
 from benchmarks.usage import two_cores
 from condastore.streams import BuildLog
 
 MS = 1e3
-NS_IN_MS = 1e6
-AT_ONCE_NS = 1e6
 FOUR = "--CondaStoreWorker.concurrency=4"
 FROM_CHILD = "action_"
 LINES = 1_000_000
@@ -111,17 +109,8 @@ def _latencies(daemon: Daemon, specifications: list[Specification]) -> list[floa
 
 def _read_ticks(daemon: Daemon, build_id: int) -> list[float]:
     """Returns the milliseconds that the lines took which their child wrote at once."""
-    late_ns, wrote_ns = [], []
     with daemon.socket(build_id) as socket:
-        for text in _texts(socket):
-            now_ns = time.monotonic_ns()
-            for line in text.splitlines():
-                if line.startswith(TICK):
-                    then, wrote_before = line.removeprefix(TICK).split()
-                    late_ns.append(now_ns - int(then))
-                    wrote_ns.append(int(wrote_before))
-    pairs = zip(late_ns, wrote_ns[1:], strict=False)
-    return [late / NS_IN_MS for late, wrote in pairs if wrote < AT_ONCE_NS]
+        return latencies((time.monotonic_ns(), text) for text in _texts(socket))
 
 
 def _texts(socket: ClientConnection) -> Iterator[str]:

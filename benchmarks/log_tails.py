@@ -1,27 +1,21 @@
 """Two hundred people who watch the log of one build: what they cost, and whether anybody waits."""
 
 import asyncio
-import json
-import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-
-from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.loop_lag import loop_lag, watched
 from benchmarks.measure import Table, percentile
 from benchmarks.scene import Scene, run
 from benchmarks.served import Daemon
-from benchmarks.ticking_engine import TICK, substitute
+from benchmarks.tails import read
+from benchmarks.ticking_engine import latencies, substitute
 from benchmarks.usage import cpu_seconds, resident_bytes
 
 TAILS = 200
-# Of so many of them each line is timed; the others only read.
-TIMED = 10
 MEMORY_MB = 100
 LAG_S = 0.100
+LAG_MS = 1e3 * LAG_S
 SAMPLE_S = 0.05
-NS_IN_S = 1e9
 
 
 @dataclass
@@ -29,7 +23,7 @@ class Watched:
     """What the readers of one build saw."""
 
     texts: list[str] = field(default_factory=list)
-    late_s: list[float] = field(default_factory=list)
+    late_ms: list[float] = field(default_factory=list)
     peak: int = 0
 
 
@@ -50,13 +44,13 @@ def measure(scene: Scene) -> Table:
         memory.append((seen.peak - before) / 1e6)
         lags.append(lag)
         busy.append(worked)
-        late += seen.late_s
+        late += seen.late_ms
     table.value("memory that they take, at most", memory, "MB", MEMORY_MB)
     table.value("the event loop is late, at most", lags, "s", LAG_S)
     table.value("of which it worked", busy, "s", LAG_S)
     table.value("CPU of the daemon, the build included", cpu, "s")
-    table.value(f"a line from the child to a reader, {len(late)} lines, median", late, "s")
-    table.value("the same, 99th percentile", [percentile(late, 99)], "s", LAG_S)
+    table.value(f"a line from the child to a reader, {len(late)} lines, median", late, "ms")
+    table.value("the same, 99th percentile", [percentile(late, 99)], "ms", LAG_MS)
     return table
 
 
@@ -69,8 +63,8 @@ async def _watch(daemon: Daemon, scene: Scene, part: str, tails: int) -> Watched
     async with asyncio.TaskGroup() as group:
         sampling = group.create_task(_sample(daemon, seen))
         async with asyncio.TaskGroup() as readers:
-            for number in range(tails):
-                readers.create_task(_read(address, seen, is_timed=number < TIMED))
+            for _ in range(tails):
+                readers.create_task(_read(address, seen))
         sampling.cancel()
     daemon.completed(build_id)
     return seen
@@ -82,28 +76,10 @@ async def _sample(daemon: Daemon, seen: Watched) -> None:
         await asyncio.sleep(SAMPLE_S)
 
 
-async def _read(address: str, seen: Watched, *, is_timed: bool) -> None:
-    texts: list[str] = []
-    async with connect(address, max_size=None, compression=None, open_timeout=60) as socket:
-        async for text in _texts(socket):
-            texts.append(text)
-            if is_timed:
-                seen.late_s += _ages(text)
-    seen.texts.append("".join(texts))
-
-
-async def _texts(socket: ClientConnection) -> AsyncIterator[str]:
-    async for message in socket:
-        frame = json.loads(message)
-        if "text" in frame:
-            yield frame["text"]
-
-
-def _ages(text: str) -> list[float]:
-    """Returns how long ago the lines of a text were written that say when."""
-    now_ns = time.monotonic_ns()
-    ticks = (line for line in text.splitlines() if line.startswith(TICK))
-    return [(now_ns - int(line.removeprefix(TICK).split()[0])) / NS_IN_S for line in ticks]
+async def _read(address: str, seen: Watched) -> None:
+    arrivals = await read(address)
+    seen.texts.append("".join(text for _, text in arrivals))
+    seen.late_ms += latencies(arrivals)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ from condastore.engine.events import Events, Phase
 
 TICK = "tick "
 INTERVAL_S = 0.01
+AT_ONCE_NS = 1e6
+NS_IN_MS = 1e6
 REPOSITORY = Path(__file__).parent.parent
+
+Arrival = tuple[int, str]
+"""A piece of a log, and when it came, in nanoseconds of the monotonic clock."""
 
 
 class TickingEvents(Events):
@@ -60,6 +66,19 @@ def substitute(directory: Path) -> dict[str, str]:
     customize = f"import sys\nsys.executable = {os.fspath(wrapper)!r}\n"
     (directory / "sitecustomize.py").write_text(customize)
     return {"PYTHONPATH": os.fspath(directory)}
+
+
+def latencies(arrivals: Iterable[Arrival]) -> list[float]:
+    """Returns the milliseconds that the lines took which their child wrote at once."""
+    late_ns, wrote_ns = [], []
+    for now_ns, text in arrivals:
+        for line in text.splitlines():
+            if line.startswith(TICK):
+                then, wrote_before = line.removeprefix(TICK).split()
+                late_ns.append(now_ns - int(then))
+                wrote_ns.append(int(wrote_before))
+    pairs = zip(late_ns, wrote_ns[1:], strict=False)
+    return [late / NS_IN_MS for late, wrote in pairs if wrote < AT_ONCE_NS]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ beside it (WAL). On PostgreSQL both are ordinary sessions.
 """
 
 import asyncio
+import json
 import logging
 import re
 import sqlite3
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosqlite
+import msgspec
 from sqlalchemy import Column, MetaData, String, Table, event, func, inspect, make_url, select, text
 from sqlalchemy.engine import URL, Connection, ExceptionContext
 from sqlalchemy.exc import (
@@ -393,6 +395,8 @@ class Database:
             pool_size=_READERS if readers else 1,
             max_overflow=0,
             pool_timeout=30,
+            json_serializer=_to_json,
+            json_deserializer=_from_json,
         )
         _tune_sqlite(engine, begin="BEGIN" if readers else "BEGIN IMMEDIATE")
         return engine
@@ -586,6 +590,8 @@ def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
             pool_timeout=POOL_S,
             pool_pre_ping=True,
             connect_args={"timeout": CONNECT_S, "command_timeout": COMMAND_S},
+            json_serializer=_to_json,
+            json_deserializer=_from_json,
         )
     except ModuleNotFoundError as error:
         raise ConfigurationError(
@@ -593,6 +599,23 @@ def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
         ) from error
     event.listen(engine.sync_engine, "handle_error", _on_silence)
     return engine
+
+
+def _to_json(value: Any) -> str:
+    """Returns a value as JSON; `json.dumps` takes ten times as long, and lets nobody else run."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError):
+        # Such as half a character, which is no UTF-8.
+        return json.dumps(value)
+
+
+def _from_json(text: str) -> Any:
+    """Returns the value of a JSON text."""
+    try:
+        return msgspec.json.decode(text)
+    except ValueError:
+        return json.loads(text)
 
 
 def _on_silence(context: ExceptionContext) -> Exception | None:

@@ -190,9 +190,10 @@ class Pool:
 
     async def _next(self, lane: "_Lane") -> Claim | None:
         """Waits for a task; returns None when the pool drains, or the lane was made smaller."""
+        is_woken = True
         while not self._draining and not lane.is_full:
             lane.woken.clear()
-            claim, delay = (None, None) if lane.held else await self._look(lane)
+            claim, delay = (None, None) if lane.held else await self._look(lane, is_woken)
             if claim is not None:
                 is_over = await self._end_former(claim)
                 if is_over and not (self._draining or lane.held):
@@ -202,9 +203,9 @@ class Pool:
             timeout_s = self._poll_s if delay is None else min(max(delay, 0.01), self._poll_s)
             try:
                 async with asyncio.timeout(timeout_s):
-                    await lane.woken.wait()
+                    is_woken = await lane.woken.wait()
             except TimeoutError:
-                continue
+                is_woken = False
         return None
 
     async def _end_former(self, claim: Claim) -> bool:
@@ -220,9 +221,14 @@ class Pool:
         await asyncio.wait([former])
         return False
 
-    async def _look(self, lane: "_Lane") -> tuple[Claim | None, float | None]:
+    async def _look(self, lane: "_Lane", is_woken: bool) -> tuple[Claim | None, float | None]:
         """Returns a task, or else in how many seconds one will be ready."""
         try:
+            if not is_woken:
+                # To claim is to write, which would end what is kept until something is written.
+                delay = await self._queue.next_start(lane.kinds)
+                if delay is None or delay > 0:
+                    return None, delay
             claim = await self._queue.claim(lane.kinds)
             return claim, await self._queue.next_start(lane.kinds) if claim is None else None
         except Exception:

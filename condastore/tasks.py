@@ -215,6 +215,10 @@ class TaskQueue:
             or_(ended, another) if self._database.is_sqlite else ended,
         ]
         recovery = Recovery()
+        # It is looked for all the time, and hardly ever there; a write would end what is kept.
+        async with self._database.read() as session:
+            if await session.scalar(select(Task.id).where(*gone).limit(1)) is None:
+                return recovery
         async with self._database.write() as session:
             now = await session.scalar(select(epoch())) or 0.0
             query = select(Task).where(*gone).order_by(Task.id).with_for_update(skip_locked=True)

@@ -549,3 +549,14 @@ async def test_a_text_with_a_nul_is_a_mistake_of_who_sent_it(database: Database)
             session.add(Namespace(name="a\0"))
     async with database.read() as session:
         assert (await session.scalars(select(Namespace.id))).all() == []
+
+
+@pytest.mark.parametrize("value", ["é\n", "\ud800", 2**70, 1.5, None, {"a": [True, {"b": []}]}])
+async def test_json_comes_back_as_it_was(database: Database, value: object) -> None:
+    async with database.write() as session:
+        session.add(KeyValueStore(prefix="test", key="json", value={"found": value}))
+    async with database.read() as session:
+        found = await session.scalar(
+            select(KeyValueStore.value).where(KeyValueStore.prefix == "test")
+        )
+    assert found == {"found": value}

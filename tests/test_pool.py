@@ -447,6 +447,28 @@ async def test_an_idle_pool_ends_at_once(database: Database, stage: Stage) -> No
         await asyncio.sleep(0.01)
 
 
+async def test_an_idle_pool_looks_for_tasks_without_writing(
+    database: Database, stage: Stage
+) -> None:
+    looks = 0
+
+    class Counted(TaskQueue):
+        async def next_start(self, kinds: Any) -> float | None:
+            nonlocal looks
+            looks += 1
+            return await super().next_start(kinds)
+
+    pool = Pool(Counted(database, "me"), {"build": stage.work()}, {"builds": 1}, poll_s=0.01)
+    async with at_work(pool):
+        await eventually(lambda: looks > 1)
+        generation = database.generation
+        await eventually(lambda: looks > 5)
+        assert database.generation == generation
+        # Nobody says that there is one.
+        (task_id,) = await add(database, None)
+        assert await ended(database, task_id) == [TaskState.DONE]
+
+
 @pytest.mark.parametrize("steps", range(0, 60, 3))
 async def test_a_drain_at_any_moment_leaves_nothing_running(
     database: Database, stage: Stage, steps: int

@@ -300,6 +300,9 @@ async def test_an_own_task_whose_end_was_not_recorded_is_taken_over(database: Da
     recovery = await queue.recover(running=[at_work])
 
     assert [claim.id for claim in recovery.queued] == [lost]
+    generation = database.generation
+    assert (await queue.recover(running=[at_work])).queued == []
+    assert database.generation == generation, "it was looked for by a write"
     assert (await row(database, lost)).state == TaskState.QUEUED
     assert (await row(database, at_work)).state == TaskState.RUNNING
     assert (await row(database, fresh)).state == TaskState.RUNNING

@@ -1,5 +1,6 @@
 """What is to be built, read once at the start of a build."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,11 @@ async def plan_of(session: AsyncSession, store: Store, defaults: Settings, build
     Raises `BuildError` if its prefix would be too long.
     """
     namespace, environment = build.environment.namespace.name, build.environment.name
+    stored = build.specification
+    # That of a large lockfile takes as long as the event loop may be held.
+    specification = await asyncio.to_thread(
+        from_stored, stored.spec, is_lockfile=stored.is_lockfile
+    )
     return Plan(
         build_id=build.id,
         key=key_of(build),
@@ -43,10 +49,8 @@ async def plan_of(session: AsyncSession, store: Store, defaults: Settings, build
         namespace=namespace,
         environment=environment,
         environment_id=build.environment_id,
-        specification=from_stored(
-            build.specification.spec, is_lockfile=build.specification.is_lockfile
-        ),
-        sha256=build.specification.sha256,
+        specification=specification,
+        sha256=stored.sha256,
         settings=await load_settings(session, defaults, namespace, environment),
         prefix=prefix_of(store, build),
     )

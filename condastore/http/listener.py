@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 # The kernel keeps as many until they are accepted; it has a limit of its own (somaxconn).
 BACKLOG = 4096
 # So many are accepted before the event loop turns to something else.
-_AT_A_TIME = 64
+_AT_A_TIME = 8
 # For the database, logs, and children's pipes.
 RESERVED_FILES = 512
 

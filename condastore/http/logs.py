@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -104,7 +105,7 @@ async def _send(socket: WebSocket, positions: AsyncIterator[Position]) -> None:
     code = RESTARTING
     try:
         async for position in positions:
-            await socket.send_text(msgspec.json.encode(_frame(position)).decode())
+            await socket.send_text(_frame(position))
             if isinstance(position, Ended):
                 code = NORMAL
     except Unauthorized as error:
@@ -118,14 +119,24 @@ async def _refuse(socket: WebSocket, error: CondaStoreError) -> None:
     await socket.close(POLICY, str(error)[:100])
 
 
-def _frame(position: Position) -> dict[str, object]:
+def _frame(position: Position) -> str:
     match position:
         case Text(offset, data):
-            return {"offset": offset, "text": data.decode("utf-8", "replace")}
+            return _text_frame(offset, data)
         case Happened(event):
-            return event
+            return _json(event)
         case Ended(status):
-            return {"event": "status", "status": status}
+            return _json({"event": "status", "status": status})
+
+
+# All who read a log at its end are sent the same.
+@lru_cache(maxsize=8)
+def _text_frame(offset: int, data: bytes) -> str:
+    return _json({"offset": offset, "text": data.decode("utf-8", "replace")})
+
+
+def _json(frame: dict[str, Any]) -> str:
+    return msgspec.json.encode(frame).decode()
 
 
 async def _until_gone(socket: WebSocket) -> None:

@@ -24,8 +24,10 @@ from condastore.streams import (
 from condastore.tables import Build
 
 Positions = AsyncIterator[Position]
-# How long a reader whose token was revoked may go on.
-CHECKED_S = 2.0
+Watched = AsyncIterator[Position | None]
+"""With None now and then while nothing comes."""
+# How often it is looked whether a reader's token was revoked.
+CHECKED_S = 1.5
 # How often it is looked whether a build has ended that another daemon runs, and how often then
 # for its log.
 POLL_S = 1.0
@@ -66,13 +68,13 @@ async def follow_log(parts: Parts, again: Again, build_id: int, offset: int) -> 
             build = await _find(parts, build_id)
     if log is None:
         return await _stored(parts, build, offset)
-    positions = _handed_over(parts, build, log, log.follow(offset), offset)
+    positions = _handed_over(parts, build, log, log.watch(offset), offset)
     return _while_allowed(positions, again, may_read)
 
 
 async def _handed_over(
-    parts: Parts, build: Build, log: BuildLog, positions: Positions, offset: int
-) -> Positions:
+    parts: Parts, build: Build, log: BuildLog, positions: Watched, offset: int
+) -> Watched:
     """Follows a log of this daemon, and then that of whoever goes on with the build."""
     async for position in positions:
         yield position
@@ -89,9 +91,7 @@ def _is_elsewhere(parts: Parts, build: Build) -> bool:
     return not parts.database.is_sqlite and not open_here and build.status not in FINAL
 
 
-async def _elsewhere(
-    parts: Parts, build: Build, offset: int, *, is_ours: bool = False
-) -> Positions:
+async def _elsewhere(parts: Parts, build: Build, offset: int, *, is_ours: bool = False) -> Watched:
     """Follows a log that this daemon does not write, or not yet: it may claim the build itself.
 
     With `is_ours` the offset is one of this daemon's text, and another's comes from its start.
@@ -108,10 +108,11 @@ async def _elsewhere(
     while (found := await _find(parts, build.id)).status not in FINAL:
         log = parts.logs.live(build.id)
         if log is not None:
-            positions = _handed_over(parts, build, log, log.follow(offset), offset)
+            positions = _handed_over(parts, build, log, log.watch(offset), offset)
             async for position in positions:
                 yield position
             return
+        yield None
         await asyncio.sleep(POLL_S)
     await _until_stored(parts, found)
     if is_ours and not parts.logs.has_ended(log_key(found)):
@@ -120,15 +121,14 @@ async def _elsewhere(
         yield position
 
 
-async def _through_redis(parts: Parts, build: Build, offset: int, writer: bytes) -> Positions:
+async def _through_redis(parts: Parts, build: Build, offset: int, writer: bytes) -> Watched:
     """Yields what comes through Redis; ends early where that has a gap, or its writer died."""
     if parts.redis is None:
         return
     async with aclosing(parts.redis.follow(log_key(build), offset, writer)) as positions:
         async for position in positions:
-            if position is not None:
-                yield position
-            elif (await _find(parts, build.id)).status in FINAL:
+            yield position
+            if position is None and (await _find(parts, build.id)).status in FINAL:
                 return
 
 
@@ -141,23 +141,14 @@ async def _until_stored(parts: Parts, build: Build) -> None:
         await asyncio.sleep(POLL_S)
 
 
-async def _while_allowed(positions: Positions, again: Again, arn: str) -> Positions:
+async def _while_allowed(positions: Watched, again: Again, arn: str) -> Positions:
     due = time.monotonic() + CHECKED_S
-    upcoming = asyncio.ensure_future(anext(positions, None))
-    try:
-        while True:
-            await asyncio.wait([upcoming], timeout=CHECKED_S)
-            if time.monotonic() >= due:
-                (await again()).require("environment::read", arn)
-                due = time.monotonic() + CHECKED_S
-            if upcoming.done():
-                position = upcoming.result()
-                if position is None:
-                    return
-                yield position
-                upcoming = asyncio.ensure_future(anext(positions, None))
-    finally:
-        upcoming.cancel()
+    async for position in positions:
+        if time.monotonic() >= due:
+            (await again()).require("environment::read", arn)
+            due = time.monotonic() + CHECKED_S
+        if position is not None:
+            yield position
 
 
 async def stored_key(parts: Parts, caller: Caller, build_id: int) -> str | None:

@@ -7,7 +7,6 @@ long the list is.
 
 import base64
 import json
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -93,7 +92,7 @@ class Listing:
         count = view.kept(self._count, values, _number)
         offset = offset_of(request)
         if view.keeps and _DEEP <= offset < count:
-            chosen = view.kept(self._ids, values, _numbers)[offset : offset + request.size]
+            chosen = view.kept_numbers(self._ids, values)[offset : offset + request.size]
             found = {row[0]: row for row in view.rows(self._chosen, {**values, "ids": ids(chosen)})}
             rows: Rows = [found[number] for number in chosen if number in found]
         else:
@@ -182,10 +181,6 @@ class CursorListing:
 def _number(rows: Rows) -> int:
     number: int = rows[0][0]
     return number
-
-
-def _numbers(rows: Rows) -> Sequence[int]:
-    return array("q", (number for (number,) in rows))
 
 
 def _encoded(names: Sequence[str], values: Sequence[Any] | None) -> str:

@@ -1,8 +1,8 @@
 """One build's log: a file that grows, and the events that go with it.
 
-The file holds valid UTF-8 and is only ever appended to. Readers share nothing but the file and a
-wake-up, so a slow one costs the daemon nothing: it finds the text in the file, the phases in a
-short list, and of the progress only the newest.
+The file holds valid UTF-8 and is only ever appended to. Readers share nothing but the file, its
+last lines in memory and a wake-up, so a slow one costs the daemon nothing: it finds the text in the
+file, the phases in a short list, and of the progress only the newest.
 """
 
 import asyncio
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
+
+from condastore.streams.audience import Audience
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,18 @@ class Text:
     def end(self) -> int:
         """Where it ends."""
         return self.offset + len(self.data)
+
+    def since(self, offset: int) -> bytes | None:
+        """Returns what of it comes from an offset on; None if it begins behind that."""
+        return self.data[offset - self.offset :] if offset >= self.offset else None
+
+    def extended(self, data: bytes) -> "Text":
+        """Returns it with more at its end, and without its beginning if it would be too long."""
+        data = self.data + data
+        start = max(len(data) - CHUNK_BYTES, 0)
+        if start:
+            start = character_start(data, start)
+        return Text(self.offset + start, data[start:])
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,7 @@ class BuildLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._size = _whole_lines(self._fd)
+        self._tail = Text(self._size, b"")
         self._accepted = self._size
         self._full = self._accepted >= max_bytes
         self._ending: asyncio.Task[None] | None = None
@@ -76,7 +91,7 @@ class BuildLog:
         self._status: str | None = None
         self._detached = False
         self._releasing: asyncio.Task[None] | None = None
-        self._change = asyncio.Event()
+        self._audience = Audience()
 
     @property
     def released(self) -> bool:
@@ -129,7 +144,7 @@ class BuildLog:
         elif len(self._phases) < PHASES_KEPT:
             self._phases.append(event)
             self._progress = None
-        self._notify()
+        self._audience.notify()
 
     async def end(self, status: str) -> None:
         """Writes what is pending, makes the file durable, and tells the readers; once.
@@ -159,7 +174,7 @@ class BuildLog:
     def detach(self) -> None:
         """Ends the readers without an end of the log: the daemon stops, the build does not."""
         self._detached = True
-        self._notify()
+        self._audience.notify()
 
     def follow(self, offset: int) -> AsyncIterator[Position]:
         """Returns the text from a byte offset on, the events since the build's start, and the end.
@@ -167,18 +182,24 @@ class BuildLog:
         An offset inside a character is moved back to its first byte. Raises `FileNotFoundError`
         if the log has ended and was moved to the storage.
         """
-        return self._follow(self.path.open("rb", buffering=0), offset)
+        return (position async for position in self.watch(offset) if position is not None)
 
-    async def _follow(self, file: FileIO, offset: int) -> AsyncIterator[Position]:
+    def watch(self, offset: int) -> AsyncIterator[Position | None]:
+        """Returns the same, and None now and then while nothing comes."""
+        return self._watch(self.path.open("rb", buffering=0), offset)
+
+    async def _watch(self, file: FileIO, offset: int) -> AsyncIterator[Position | None]:
         loop = asyncio.get_running_loop()
         with file:
             fd = file.fileno()
             offset = await loop.run_in_executor(self._executor, align, fd, offset)
             phases, progress = 0, 0
             while not self._detached:
-                change, ended = self._change, self._status
+                changes, ended = self._audience.changes, self._status
                 if offset < self._size:
-                    data = await loop.run_in_executor(self._executor, read_text, fd, offset)
+                    data = self._tail.since(offset)
+                    if data is None:
+                        data = await loop.run_in_executor(self._executor, read_text, fd, offset)
                     yield Text(offset, data)
                     offset += len(data)
                 for event in self._phases[phases:]:
@@ -191,7 +212,8 @@ class BuildLog:
                     if ended is not None:
                         yield Ended(ended)
                         return
-                    await change.wait()
+                    if not await self._audience.changed(changes):
+                        yield None
 
     async def _release(self) -> None:
         await self.flush()
@@ -206,11 +228,7 @@ class BuildLog:
         except OSError as error:
             logger.error("%s: %s; the end of this log may be lost", self.path, error)
         self._status = status
-        self._notify()
-
-    def _notify(self) -> None:
-        self._change.set()
-        self._change = asyncio.Event()
+        self._audience.notify()
 
     def _write_soon(self) -> None:
         if self._writing is None:
@@ -227,10 +245,15 @@ class BuildLog:
                     # A full disk ends the build by other means; its log must not be what ends it.
                     logger.error("%s: %s; the rest of this log is lost", self.path, error)
                     self._full = True
-                self._size = os.fstat(self._fd).st_size
-                self._notify()
+                self._grew(data)
         finally:
             self._writing = None
+
+    def _grew(self, data: bytes) -> None:
+        """Lets the readers have what was written, and may not be there as a whole."""
+        tail, self._size = self._tail.extended(data), os.fstat(self._fd).st_size
+        self._tail = tail if tail.end == self._size else Text(self._size, b"")
+        self._audience.notify()
 
 
 def align(fd: int, offset: int) -> int:

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from condastore.errors import ConfigurationError
+from condastore.streams.audience import Audience
 from condastore.streams.log import BuildLog, Ended, Happened, Position, Text
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class RedisLogs:
         cursor, seen = _Cursor(offset, writer), 0
         async with self._feed(key) as feed:
             while not cursor.has_gap:
-                change, is_over = feed.change, feed.is_over
+                changes, is_over = feed.audience.changes, feed.is_over
                 found, seen = feed.since(seen)
                 for position in cursor.positions(found):
                     yield position
@@ -114,10 +115,7 @@ class RedisLogs:
                     continue
                 if is_over:
                     return
-                try:
-                    async with asyncio.timeout(BLOCK_MS / 1000):
-                        await change.wait()
-                except TimeoutError:
+                if not await feed.audience.changed(changes):
                     yield None
 
     @asynccontextmanager
@@ -179,7 +177,7 @@ class _Feed:
         self.readers = 0
         self.is_over = False
         """Whether Redis could not be used; then nothing comes any more."""
-        self.change = asyncio.Event()
+        self.audience = Audience()
         self._redis = redis
         self._name = name
         self._most_bytes = most_bytes
@@ -212,7 +210,7 @@ class _Feed:
             logger.debug("%s can't be followed: %s", self._name, type(error).__name__)
         finally:
             self.is_over = True
-            self._notify()
+            self.audience.notify()
 
     def _add(self, entries: list[tuple[bytes, Fields]]) -> None:
         self._entries.extend(entries)
@@ -220,11 +218,7 @@ class _Feed:
         while self._size > self._most_bytes and len(self._entries) > 1:
             self._size -= _size(self._entries.popleft()[1])
             self._dropped += 1
-        self._notify()
-
-    def _notify(self) -> None:
-        self.change.set()
-        self.change = asyncio.Event()
+        self.audience.notify()
 
 
 class _Cursor:

@@ -23,6 +23,7 @@ from condastore.auth import (
 from condastore.auth.identities import REFUSALS_A_MINUTE
 from condastore.database import Database
 from condastore.http import login
+from condastore.http.attempts import ADDRESS_ATTEMPTS
 from condastore.http.problems import HANDLERS
 from condastore.tables import AuditEntry
 
@@ -32,7 +33,9 @@ ADA = {"username": "ada", "password": "right"}
 
 @asynccontextmanager
 async def site(
-    database: Database, authentication: Authentication
+    database: Database,
+    authentication: Authentication,
+    client: tuple[str, int] | None = ("127.0.0.1", 1),
 ) -> AsyncIterator[httpx.AsyncClient]:
     policy = AccessPolicy.of(DEFAULT_ROLES, {}, {})
     identities = Identities(
@@ -51,11 +54,10 @@ async def site(
     app.state.parts = SimpleNamespace(identities=identities)
     app.state.authentication = authentication
     app.state.template_vars = {"banner": "<b>hello</b>"}
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://localhost:8080"
-    ) as client:
-        client.identities = identities  # type: ignore[attr-defined]
-        yield client
+    transport = httpx.ASGITransport(app, client=client)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8080") as browser:
+        browser.identities = identities  # type: ignore[attr-defined]
+        yield browser
 
 
 def dummy() -> DummyAuthentication:
@@ -198,6 +200,18 @@ async def test_guessing_is_slowed_down_and_says_so(database: Database) -> None:
         assert response.status_code == 429
         assert int(response.headers["retry-after"]) >= 1
         assert "try again in" in response.json()["message"]
+
+
+@pytest.mark.parametrize("client", [("192.0.2.1", 1), ("", 0), None])
+async def test_on_a_unix_socket_nobody_waits_for_what_another_guesses(
+    database: Database, client: tuple[str, int] | None
+) -> None:
+    async with site(database, dummy(), client) as browser:
+        for number in range(ADDRESS_ATTEMPTS):
+            guess = {"username": f"user{number}", "password": "guess"}
+            assert (await browser.post("/login/", json=guess)).status_code == 403
+        response = await browser.post("/login/", json=ADA)
+        assert response.status_code == (429 if client and client[0] else 200)
 
 
 async def test_signing_out_ends_the_token_everywhere(database: Database) -> None:

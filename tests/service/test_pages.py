@@ -1,6 +1,6 @@
 """Pages: every row once, whatever their size, at a cost that does not grow with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import pytest
@@ -98,6 +98,10 @@ class Counting:
 
     def kept(self, statement: Statement, values: Values, make: Callable[[Rows], T]) -> T:
         return make(self.rows(statement, values))
+
+    def kept_numbers(self, statement: Statement, values: Values) -> Sequence[int]:
+        self.statements += 1
+        return self.view.kept_numbers(statement, values)
 
 
 async def test_a_page_takes_as_many_statements_whatever_its_size(database: Database) -> None:
