@@ -9,17 +9,16 @@ import json
 import logging
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from itertools import islice
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from condastore.errors import ConfigurationError
 from condastore.streams.audience import Audience
-from condastore.streams.log import BuildLog, Ended, Happened, Position, Text
+from condastore.streams.log import CHUNK_BYTES, BuildLog, Ended, Happened, Position, Text
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +27,24 @@ CONNECT_S = 2.0
 ANSWER_S = 5.0
 BLOCK_MS = 1000
 ENTRIES = 64
+EVENT_BYTES = 200
 RETRY_S = (1.0, 15.0)
 
 Fields = dict[bytes, bytes]
+Entry = tuple[bytes, Fields]
+"""With its id."""
+
+
+class Told(NamedTuple):
+    """What a stream says, and who wrote it there."""
+
+    writer: bytes
+    position: Position
+
+    @property
+    def size(self) -> int:
+        """The bytes that it counts for."""
+        return len(self.position.data) if isinstance(self.position, Text) else EVENT_BYTES
 
 
 def client(url: str) -> Redis:
@@ -81,17 +95,18 @@ class RedisLogs:
 
     async def so_far(self, key: str, offset: int) -> AsyncIterator[Position]:
         """Yields what a stream has now, from a byte offset on."""
-        cursor = _Cursor(offset)
+        cursor, last = _Cursor(offset), b"0"
         while True:
-            after: Any = b"(" + cursor.last
+            after: Any = b"(" + last
             try:
                 found: Any = await self._redis.xrange(_name(key), min=after, count=ENTRIES)
             except (RedisError, OSError):
                 return
-            for position in cursor.positions(found):
+            for position in cursor.positions(_told(found)):
                 yield position
             if len(found) < ENTRIES or cursor.has_gap:
                 return
+            last = found[-1][0]
 
     async def follow(
         self, key: str, offset: int, writer: bytes = b""
@@ -181,17 +196,18 @@ class _Feed:
         self._redis = redis
         self._name = name
         self._most_bytes = most_bytes
-        self._entries: deque[tuple[bytes, Fields]] = deque()
+        # A list, since the last ones of many are wanted.
+        self._told: list[Told] = []
         self._dropped = 0
         self._size = 0
         self._reading = asyncio.create_task(self._read(), name=f"redis feed {name}")
 
-    def since(self, seen: int) -> tuple[list[tuple[bytes, Fields]], int]:
-        """Returns what has come after so many entries, and how many these are then."""
-        count = self._dropped + len(self._entries)
+    def since(self, seen: int) -> tuple[list[Told], int]:
+        """Returns what has come after so many, and how many these are then."""
+        count = self._dropped + len(self._told)
         if seen >= count:
             return [], seen
-        return list(islice(self._entries, max(seen - self._dropped, 0), None)), count
+        return self._told[max(seen - self._dropped, 0) :], count
 
     def close(self) -> None:
         """Reads no more."""
@@ -212,12 +228,16 @@ class _Feed:
             self.is_over = True
             self.audience.notify()
 
-    def _add(self, entries: list[tuple[bytes, Fields]]) -> None:
-        self._entries.extend(entries)
-        self._size += sum(_size(fields) for _, fields in entries)
-        while self._size > self._most_bytes and len(self._entries) > 1:
-            self._size -= _size(self._entries.popleft()[1])
-            self._dropped += 1
+    def _add(self, entries: list[Entry]) -> None:
+        for told in _told(entries):
+            self._told.append(told)
+            self._size += told.size
+        dropped = 0
+        while self._size > self._most_bytes and dropped < len(self._told) - 1:
+            self._size -= self._told[dropped].size
+            dropped += 1
+        del self._told[:dropped]
+        self._dropped += dropped
         self.audience.notify()
 
 
@@ -225,19 +245,16 @@ class _Cursor:
     """How far a reader is in a stream."""
 
     def __init__(self, offset: int, writer: bytes = b"") -> None:
-        self.last = b"0"
         self.has_gap = False
         self._offset = offset
         self._writer = writer
 
-    def positions(self, entries: list[tuple[bytes, Fields]]) -> Iterator[Position]:
-        """Yields what is new in entries, up to a gap."""
-        for entry, fields in entries:
-            self.last = entry
-            if fields[b"w"] != self._writer:
+    def positions(self, found: Iterable[Told]) -> Iterator[Position]:
+        """Yields what is new in what was found, up to a gap."""
+        for writer, position in found:
+            if writer != self._writer:
                 self._offset = 0 if self._writer else self._offset
-                self._writer = fields[b"w"]
-            position = _position(fields)
+                self._writer = writer
             if not isinstance(position, Text):
                 yield position
                 continue
@@ -248,6 +265,33 @@ class _Cursor:
             if skipped < len(position.data):
                 yield Text(self._offset, position.data[skipped:])
                 self._offset = position.end
+
+
+def _told(entries: Iterable[Entry]) -> Iterator[Told]:
+    """Yields what entries tell; texts that follow each other are one unless that is too long."""
+    writer, texts, size = b"", list[Text](), 0
+    for _, fields in entries:
+        position = _position(fields)
+        if texts and not (
+            isinstance(position, Text)
+            and fields[b"w"] == writer
+            and position.offset == texts[-1].end
+            and size + len(position.data) <= CHUNK_BYTES
+        ):
+            yield Told(writer, _one(texts))
+            texts, size = [], 0
+        writer = fields[b"w"]
+        if isinstance(position, Text):
+            texts.append(position)
+            size += len(position.data)
+        else:
+            yield Told(writer, position)
+    if texts:
+        yield Told(writer, _one(texts))
+
+
+def _one(texts: list[Text]) -> Text:
+    return Text(texts[0].offset, b"".join(text.data for text in texts))
 
 
 def _name(key: str) -> str:
