@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hypercorn.config import Config, Sockets
+from hypercorn.protocol import ws_stream
 
 from condastore.errors import ConfigurationError
 
@@ -195,6 +196,14 @@ class _Encrypted(ssl.SSLObject):
             super().unwrap()
 
 
+def _no_extension(*_: object) -> None:
+    """Agrees to no compression of a websocket (RFC 7692).
+
+    A few bytes of a client's would be made megabytes before anybody looks at their size, and every
+    reader of a log would cost a compressor of his own.
+    """
+
+
 class ServerConfig(Config):
     """Hypercorn's configuration for a socket that listens already."""
 
@@ -202,6 +211,8 @@ class ServerConfig(Config):
         super().__init__()
         self._listener = listener
         self.backlog = _AT_A_TIME
+        # Hypercorn has no setting for it.
+        vars(ws_stream)["server_extensions_handshake"] = _no_extension
         self._context: ssl.SSLContext | None = None
 
     def read_certificate(self) -> None:

@@ -256,6 +256,10 @@ def test_pages_of_other_sites_get_no_websocket(shared_daemon: Daemon, tiny: str)
         listen(url, origin=Origin("https://evil.example"))
     assert refused.value.response.status_code == 403
     with listen(url, origin=Origin(shared_daemon.url)) as own:
+        assert own.request is not None and own.response is not None
+        # What a client compresses could be a bomb.
+        assert "permessage-deflate" in own.request.headers["Sec-WebSocket-Extensions"]
+        assert "Sec-WebSocket-Extensions" not in own.response.headers
         assert frames(own)[-1]["status"] == "COMPLETED"
 
 
