@@ -125,7 +125,7 @@ class Child:
             pass
         except (ValueError, TypeError, KeyError) as error:
             raise BuildError("engine", f"the engine broke the protocol: {error!r}") from error
-        reason = await self._crashed()
+        reason = await self._crashed(job.get("limits", {}).get("memory_bytes"))
         raise SilentEnd(reason.kind, str(reason)) if is_silent else reason
 
     async def kill(self) -> None:
@@ -142,10 +142,10 @@ class Child:
         # What a dying grandchild still writes is left for the next start.
         await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
 
-    async def _crashed(self) -> BuildError:
+    async def _crashed(self, memory_bytes: int | None) -> BuildError:
         await self._end
         await asyncio.wait([self._output], timeout=LAST_OUTPUT_S)
-        return crash(self._process.get_returncode() or 0)
+        return crash(self._process.get_returncode() or 0, memory_bytes)
 
     async def _follow_to_end(self) -> None:
         """Ends with the process, and with it all that it left behind: soon after, its id may be
@@ -268,13 +268,17 @@ def environment(directory: Path) -> dict[str, str]:
     }
 
 
-def crash(status: int) -> BuildError:
-    """Returns what a child's exit status means that came without a result."""
+def crash(status: int, memory_bytes: int | None = None) -> BuildError:
+    """Returns what a child's exit status means that came without a result.
+
+    What it has used of its memory, if it had a limit, died with it.
+    """
     if status in (-signal.SIGABRT, -signal.SIGKILL):
         name = signal.Signals(-status).name
+        limit = "" if memory_bytes is None else f" (limit {memory_bytes / 1e9:.1f} GB)"
         return BuildError(
             "memory",
-            f"the engine was ended by {name}, as a rule because it ran out of memory; "
+            f"the engine was ended by {name}, as a rule because it ran out of memory{limit}; "
             "see CondaStore.max_build_memory",
         )
     if status < 0:

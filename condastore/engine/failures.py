@@ -2,6 +2,7 @@
 
 import errno
 import re
+import resource
 
 from condastore.engine.events import EngineError
 
@@ -17,10 +18,19 @@ def explain(error: BaseException) -> EngineError:
     if isinstance(error, BaseExceptionGroup):
         return explain(error.exceptions[0])
     if isinstance(error, MemoryError):
-        return EngineError("memory", "The build ran out of memory.")
+        return EngineError("memory", f"The build ran out of memory: {_memory()}.")
     if os_error_number(error) in _DISK_ERRORS:
         return EngineError("disk", f"There is no space left on the disk: {error}")
     return EngineError("internal", f"{type(error).__name__}: {error}"[:_TEXT_LIMIT])
+
+
+def _memory() -> str:
+    """Returns what this process has used at most, and its limit if it has one."""
+    limit_bytes, _ = resource.getrlimit(resource.RLIMIT_AS)
+    used = f"used {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.1f} GB"
+    if limit_bytes == resource.RLIM_INFINITY:
+        return used
+    return f"limit {limit_bytes / 1e9:.1f} GB (CondaStore.max_build_memory), {used}"
 
 
 def os_error_number(error: BaseException) -> int | None:

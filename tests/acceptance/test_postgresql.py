@@ -1,5 +1,6 @@
 """A daemon on PostgreSQL, which restarts in every phase of a build."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +28,16 @@ def test_a_restart_of_postgresql_ends_no_build(
     database: PostgreSQLServer, tmp_path: Path, server: ChannelServer
 ) -> None:
     with running(tmp_path / "data", f"--CondaStore.database_url={database.url()}") as daemon:
+        # F33: while it solves, for which only the daemon waits,
+        solved = threading.Event()
+        server.faults["*repodata*"] = Fault(until=solved)
         server.faults["*.conda"] = Fault(drip=1_000_000)
         build_id = daemon.submit(specification(server.url))
+        daemon.wait_for_event(build_id, "solve")
+        database.kill()
+        database.start()
+        solved.set()
+        # and while it fetches.
         daemon.wait_for_event(build_id, "fetch")
         database.kill()
         waiting = daemon.request("GET", f"/build/{build_id}/")

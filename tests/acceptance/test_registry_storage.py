@@ -9,19 +9,12 @@ from condastore.oci import blob_key
 from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually, running
 from tests.acceptance.oracle import findings
 from tests.acceptance.registry import Content, Puller, assert_pulls, assert_refused
-from tests.acceptance.stories import POINTS, dies, stopped
+from tests.acceptance.stories import AT_ONCE, POINTS, dies, stopped
 from tests.images import image
 
 SHARED = {"shared": b"shared"}
 GOING = image(SHARED, {"going": os.urandom(20_000_000)})
 STAYING = image(SHARED, {"staying": b"s"})
-# What nothing needs when something is deleted goes at once. Without a grace, nothing may be
-# collected while images are being put there, so not regularly.
-AT_ONCE = (
-    "--ContainerRegistry.blob_grace=0",
-    "--ContainerRegistry.pull_grace=0",
-    "--ContainerRegistry.layer_cache_bytes=0",
-)
 
 BY_HAND = "completed build without a record of its files"
 

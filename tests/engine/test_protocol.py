@@ -1,6 +1,7 @@
 """What holds for every child: how it ends, what it may use, and what it never says."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -43,6 +44,18 @@ def test_credentials_are_taken_out_of_text(text: str, expected: str) -> None:
 )
 def test_failures_have_a_kind(error: Exception, kind: str) -> None:
     assert explain(error).kind == kind
+
+
+def test_F17_who_runs_out_of_memory_is_told_how_much_it_was() -> None:
+    program = (
+        "import resource; from condastore.engine.failures import explain\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 * 10**9, 4 * 10**9))\n"
+        "try: bytes(10**10)\n"
+        "except MemoryError as error: print(explain(error))"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    message = r"ran out of memory: limit 4\.0 GB \(CondaStore\.max_build_memory\), used 0\.\d GB"
+    assert re.search(message, said.stdout), said
 
 
 def test_an_unforeseen_failure_is_short_and_internal() -> None:
