@@ -19,6 +19,7 @@ from condastore.engine.image.clobbers import Members, check_links
 from condastore.engine.image.entries import Entry
 from condastore.engine.image.environment import activates, environment_entries
 from condastore.engine.image.host_base import host_libraries
+from condastore.engine.image.inventory import load_libraries
 from condastore.engine.image.layer import Target, make_layer
 from condastore.engine.image.layout import layout_of
 from condastore.engine.image.libraries import needed_libraries
@@ -63,17 +64,19 @@ def _make(job: ImageJob, packages: list[Package], scratch: Path, events: Events)
     }
     events.phase("layers")
     with _in_the_making(missing, target) as tasks:
-        # While those processes work.
+        # While those processes work, all that this one has to do.
         members = {distribution(p.record): members_of(p, layout) for p in packages}
         check_links(packages, members)
+        folder = Path(tempfile.mkdtemp(dir=scratch))
+        entries = environment_entries(layers, members, target, job["variables"], job["pip"], folder)
+        environment = _write(entries.values(), target)
+        found = _host_libraries(members) if job["host_libraries"] else None
+        libraries = _write(found, target) if found else None
+        load_libraries()
         _tell(tasks, {key: _weight(made) for key, made in missing.items()}, events)
-    entries = environment_entries(
-        layers, members, target, job["variables"], job["pip"], Path(tempfile.mkdtemp(dir=scratch))
-    )
-    libraries = _host_libraries(members) if job["host_libraries"] else None
     events.result(
-        libraries=_described(_write(libraries, target)) if libraries else None,
-        environment=_described(_write(entries.values(), target)),
+        libraries=_described(libraries) if libraries else None,
+        environment=_described(environment),
         glibc=glibc,
         activates=activates(members, layout),
         scripts_not_run=sorted(_with_scripts(packages)),
