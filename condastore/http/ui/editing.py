@@ -21,7 +21,7 @@ from condastore.http.parameters import SMALL_BODY_BYTES
 from condastore.http.problems import json_response
 from condastore.http.ui.conflicts import explain
 from condastore.http.ui.differences import Difference, asked_for, compare
-from condastore.http.ui.environment import text_of_build
+from condastore.http.ui.environment import shown_build, text_of_build
 from condastore.http.ui.specification_text import Problem, line_of, problems_of
 from condastore.http.ui.views import View
 from condastore.names import shorten
@@ -281,7 +281,7 @@ async def _draft(view: View, namespace: str | None = None) -> Draft:
 
 
 async def _build_of(view: View, namespace: str, name: str) -> Build:
-    """Returns the build that the query names, if it is one of the environment; else its current."""
+    """Returns the build that the query names, of this environment; else its active one."""
     environment = await overview.get_environment(view.parts, view.caller, namespace, name)
     wanted = view.query.get("build", "")
     if wanted.isascii() and wanted.isdigit():
@@ -289,7 +289,7 @@ async def _build_of(view: View, namespace: str, name: str) -> Build:
         if build.environment_id != environment.id:
             raise InvalidInput(f"build {shorten(wanted)} is not one of {namespace}/{name}")
         return build
-    return await overview.get_build(view.parts, view.caller, environment.current_build_id or 0)
+    return await shown_build(view, environment)
 
 
 def _renamed(text: str, name: str) -> str:

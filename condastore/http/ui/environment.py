@@ -9,6 +9,7 @@ from typing import Any
 from starlette.datastructures import URL
 from starlette.responses import Response
 
+from condastore.build_rows import arn as build_arn
 from condastore.builds import FINAL, ArtifactType, BuildStatus, file_suffix
 from condastore.errors import InvalidInput
 from condastore.http.ui import specification_text, using, views
@@ -39,7 +40,7 @@ async def show(view: View) -> Response:
     environment = await _environment(view)
     arn = f"{environment.namespace.name}/{environment.name}"
     tab = view.query.get("tab", TABS[0])
-    current = await overview.get_build(view.parts, view.caller, environment.current_build_id or 0)
+    current = await shown_build(view, environment)
     lines = await overview.list_builds_of(
         view.parts, view.caller, arn, environment.id, page=view.page_number, size=PAGE_SIZE
     )
@@ -58,6 +59,20 @@ async def show(view: View) -> Response:
         requested=conda_requirements(current.specification.spec),
         is_live=any(line.status not in FINAL for line in lines.rows),
         **await _part(view, environment, current, tab),
+    )
+
+
+async def shown_build(view: View, environment: Environment) -> Build:
+    """Returns the active build of an environment; where none was completed yet, the newest."""
+    build = await overview.get_build(view.parts, view.caller, environment.current_build_id or 0)
+    if build.status == BuildStatus.COMPLETED:
+        return build
+    found = await overview.list_builds_of(
+        view.parts, view.caller, build_arn(build), environment.id, page=1, size=1
+    )
+    newest = found.rows[0].id
+    return (
+        build if newest == build.id else await overview.get_build(view.parts, view.caller, newest)
     )
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from condastore.builds import BuildStatus
+
 # ECMA-48 control sequences, and operating system commands up to their end.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z^_])?")
 _MINUS = "\N{MINUS SIGN}"
@@ -59,6 +61,13 @@ _ADVICE = (
         "Choose a shorter name, or ask the administrator for a shorter store_directory.",
     ),
 )
+_OUTCOMES = {
+    BuildStatus.QUEUED: "waits for its turn",
+    BuildStatus.BUILDING: "is being made",
+    BuildStatus.COMPLETED: "is completed",
+    BuildStatus.FAILED: "has failed",
+    BuildStatus.CANCELED: "was canceled",
+}
 _OTHERWISE = (
     "The log has the whole story. If it does not help, rebuild, or show the administrator the "
     "number of this build."
@@ -106,6 +115,11 @@ def duration_between(start: datetime | None, end: datetime | None) -> str:
 def utc_text(moment: datetime) -> str:
     """Returns a stored time as it can be read without a script."""
     return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def outcome(status: BuildStatus) -> str:
+    """Returns what became of a build, after its name."""
+    return _OUTCOMES[status]
 
 
 def first_sentence(text: str, longest: int = 400) -> str:

@@ -58,6 +58,7 @@ def _environment() -> Any:
         duration=phrases.duration_between,
         advice=phrases.advice,
         cause=_cause,
+        outcome=phrases.outcome,
         version=__version__,
     )
     return environment

@@ -48,6 +48,8 @@ function lineLink(line) {
 
 function showProblems(problems) {
   wrong = new Map(problems.filter(({ line }) => line).map(({ line, message }) => [line, message]));
+  // The daemon may have found more, and sooner.
+  for (const item of $$("[data-region=problems] li[data-line]")) wrong.set(Number(item.dataset.line), item.textContent);
   list.replaceChildren(...problems.map(({ line, message }) => {
     const item = document.createElement("li");
     if (line) item.append(lineLink(line), ": ");
