@@ -10,10 +10,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import httpx
@@ -21,6 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.patience import PATIENCE_S, pauses
 
+T = TypeVar("T")
 BUILD_TIMEOUT_S = 300.0
 DATABASE_URL = "--CondaStore.database_url"
 # In the environment: the URL of a PostgreSQL server, on which every daemon gets a database.
@@ -236,7 +238,7 @@ class Daemon:
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Returns what the database says, past the daemon."""
         if not self.database_url.startswith("sqlite:"):
-            return asyncio.run(_queried(self.database_url, sql))
+            return _waited_for(_queried(self.database_url, sql))
         path = self.database_url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(path, timeout=30)) as connection:
             return connection.execute(sql).fetchall()
@@ -309,13 +311,19 @@ def database_of(data: Path) -> str:
     if server is None:
         return f"sqlite:///{data / 'condastore.sqlite'}"
     name = f"data_{hashlib.sha256(str(data).encode()).hexdigest()[:16]}"
-    asyncio.run(_make_database(server, name))
+    _waited_for(_make_database(server, name))
     return f"{server.rpartition('/')[0]}/{name}"
 
 
 def _given(arguments: Sequence[str], option: str) -> str | None:
     found = [text.partition("=")[2] for text in arguments if text.startswith(f"{option}=")]
     return found[-1] if found else None
+
+
+def _waited_for(work: Coroutine[Any, Any, T]) -> T:
+    """Returns what it returns; in a thread, since a browser has an event loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 async def _make_database(server: str, name: str) -> None:

@@ -28,8 +28,8 @@ def findings(daemon: Daemon, *options: str) -> list[dict[str, Any]]:
     CondaStoreServer.clear_instance()
     try:
         with redirect_stdout(said), redirect_stderr(complaints):
-            started_with = [*daemon.arguments, *daemon.defaults()]
-            status = cli.main(["check", f"--data={daemon.data}", "--json", *options, *started_with])
+            arguments = ["check", f"--data={daemon.data}", "--json", *options]
+            status = cli.main([*arguments, *daemon.arguments, *daemon.defaults()])
     finally:
         CondaStoreServer.clear_instance()
     assert status != 2, complaints.getvalue()
