@@ -56,6 +56,10 @@ class PackageStore:
         """Where the compiled files of a package for one version of Python are."""
         return self._bytecode / f"{sha256}-{python}"
 
+    def compiled(self, name: str) -> Path:
+        """Where compiled files are; their name begins with the hash of their package."""
+        return self._bytecode / name
+
     def claim(self, name: str) -> Claim | None:
         """The sole right to make the entry of that name, unless another process has it."""
         return claim(self._claims / name)

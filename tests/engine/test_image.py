@@ -188,6 +188,29 @@ def test_what_a_process_did_before_does_not_matter(
         assert again.digest == made.digests[number]
 
 
+def test_byte_code_of_a_package_is_kept_for_the_next_image(
+    built: Place, records: list[Record], made: Made
+) -> None:
+    store = built.packages / "bytecode"
+    kept = sorted(path for path in store.glob("*-image-*") if path.suffix != ".durable")
+    assert kept and all(path.with_name(f"{path.name}.durable").exists() for path in kept)
+    flask = next(record["sha256"] for record in records if record["name"] == "flask")
+    (code,) = store.glob(f"{flask}-image-*/pyc")
+    data = code.read_bytes()
+    try:
+        # So that it can be told from what is compiled anew.
+        code.write_bytes(data[::-1])
+        again = make_image(built, records)
+    finally:
+        code.write_bytes(data)
+    names = [record["name"] for record in records]
+    changed = [a != b for a, b in zip(made.digests, again.digests, strict=True)]
+    assert [names[number] for number, differs in enumerate(changed) if differs] == ["flask"]
+    assert sorted(store.glob("*-image-*")) == sorted(
+        other for path in kept for other in (path, path.with_name(f"{path.name}.durable"))
+    )
+
+
 def test_layers_that_are_known_are_not_made(built: Place, records: list[Record]) -> None:
     job = image_job(built, records)
     for layer in job["layers"]:

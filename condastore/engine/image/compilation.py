@@ -13,38 +13,91 @@ import os
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache, partial
+from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
+from typing import NoReturn
 
 from condastore.engine.confine import die_with_parent
 from condastore.engine.events import EngineError
 from condastore.engine.image.entries import Entry
 from condastore.engine.image.layout import Python
+from condastore.engine.store import PackageStore, publish, sync_file_system
 
 _WORKER = Path(__file__).with_name("compilation_worker.py").read_text()
 
 
-def compiled(sources: Iterable[Entry], python: Python, scratch: Path) -> list[Entry]:
+@dataclass(frozen=True)
+class Shelf:
+    """The byte code of packages for images, kept in the store for the next image."""
+
+    store: PackageStore
+    new: Path
+    """What is not kept yet; an empty directory on the file system of the store."""
+
+    def keep(self) -> None:
+        """Puts what is new into the store."""
+        found = sorted(self.new.iterdir())
+        if not found:
+            return
+        sync_file_system(self.new)
+        kept = [self.store.compiled(tree.name) for tree in found]
+        for tree, entry in zip(found, kept, strict=True):
+            publish(tree, entry)
+        self.store.mark_durable(kept)
+
+
+def compiled(
+    sources: Iterable[Entry],
+    python: Python,
+    scratch: Path,
+    shelf: Shelf | None = None,
+    package: str = "",
+) -> list[Entry]:
     """The `.pyc` files for the `.py` files of one package; what can't be compiled has none.
 
-    `scratch` is an empty directory.
+    `scratch` is an empty directory. With a shelf and the hash of a package, whose contents and
+    whose paths say it all, they may be there already.
     """
     entries = sorted(sources, key=lambda entry: entry.path)
     if python.executable is None or not entries:
         return []
+    compiler = _compiler(python.executable)
+    if shelf is None:
+        results = _compile(entries, compiler, scratch, scratch / "results")
+    else:
+        name = f"{package}-image-{_key(entries, compiler)}"
+        results = shelf.store.compiled(name)
+        if not results.is_dir():
+            results = _compile(entries, compiler, scratch, shelf.new / name)
+    return [
+        Entry(_cached(entry.path, compiler.tag), "file", 0o644, entry.mtime, data=data)
+        for entry, data in zip(entries, _outputs(results), strict=True)
+        if data is not None
+    ]
+
+
+def _key(entries: Iterable[Entry], compiler: "_Compiler") -> str:
+    """What the byte code of a package depends on besides the package."""
+    means = [_WORKER, compiler.version, [entry.path for entry in entries]]
+    return sha256(json.dumps(means).encode()).hexdigest()[:32]
+
+
+def _compile(entries: list[Entry], compiler: "_Compiler", scratch: Path, results: Path) -> Path:
+    """Compiles into a new directory, and returns it."""
     work = [
         json.dumps([_on_disk(entry, scratch / f"{number}.py"), f"/{entry.path}"])
         for number, entry in enumerate(entries)
     ]
     jobs = scratch / "jobs"
     jobs.write_text("\n".join(work))
-    tag = _compiler(python.executable).compile(jobs)
-    return [
-        Entry(_cached(entry.path, tag), "file", 0o644, entry.mtime, data=data)
-        for entry, data in zip(entries, _outputs(jobs), strict=True)
-        if data is not None
-    ]
+    compiler.compile(jobs)
+    results.mkdir()
+    for kind in ("pyc", "sizes"):
+        os.rename(f"{jobs}.{kind}", results / kind)
+    return results
 
 
 def is_module(path: str, python: Python, prefix: str) -> bool:
@@ -60,12 +113,12 @@ def _on_disk(entry: Entry, path: Path) -> str:
     return os.fspath(path)
 
 
-def _outputs(jobs: Path) -> list[memoryview | None]:
+def _outputs(results: Path) -> list[memoryview | None]:
     """The byte code for each job; what a package has of it is not held in memory."""
-    sizes: list[int | None] = json.loads(Path(f"{jobs}.sizes").read_bytes())
+    sizes: list[int | None] = json.loads((results / "sizes").read_bytes())
     if not any(sizes):
         return [None] * len(sizes)
-    with open(f"{jobs}.pyc", "rb") as opened:
+    with open(results / "pyc", "rb") as opened:
         whole = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
     ends = accumulate(size or 0 for size in sizes)
     return [
@@ -91,17 +144,25 @@ class _Compiler:
             preexec_fn=partial(die_with_parent, os.getpid()),
         )
         atexit.register(self.close)
+        # The tag is that in the names of the files, such as `cpython-311`.
+        self.tag, self.version = json.loads(self._answer() or self._fails(""))
 
-    def compile(self, jobs: Path) -> str:
-        """Does the jobs, and returns the tag in the names of the files, such as `cpython-311`."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+    def compile(self, jobs: Path) -> None:
+        """Does the jobs."""
+        assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write(f"{jobs}\n")
             self._process.stdin.flush()
-        tag, _, status = self._process.stdout.readline().strip().partition(" ")
+        status = self._answer()
         if status != "0":
-            raise EngineError("engine", f"{self._executable} can't compile ({status or 'ended'}).")
-        return tag
+            self._fails(status)
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def _fails(self, status: str) -> NoReturn:
+        raise EngineError("engine", f"{self._executable} can't compile ({status or 'ended'}).")
 
     def close(self) -> None:
         """Ends it."""

@@ -3,8 +3,9 @@
 Each line of standard input names a file of jobs, which a fork of this process does, so that each
 begins with the same memory. Each job is a JSON list: the source, and its path inside the image.
 The byte code of all goes into one file called like that of the jobs with `.pyc`, one after the
-other, and a JSON list of how many bytes each has, or null, into one with `.sizes`. For each file of
-jobs a line goes out: the tag of byte code, and the fork's status.
+other, and a JSON list of how many bytes each has, or null, into one with `.sizes`. The first line
+that goes out is a JSON list: the tag of byte code, and the version of Python. Then comes the fork's
+status for each file of jobs.
 """
 
 import json
@@ -18,13 +19,14 @@ _UNCHECKED_HASH = b"\1\0\0\0"
 
 
 def main() -> None:
+    print(json.dumps([sys.implementation.cache_tag, sys.version]), flush=True)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             compile_all(line.rstrip("\n"))
             os._exit(0)
         status = os.waitpid(child, 0)[1]
-        os.write(1, f"{sys.implementation.cache_tag} {status}\n".encode())
+        os.write(1, f"{status}\n".encode())
 
 
 def compile_all(path: str) -> None:

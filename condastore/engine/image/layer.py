@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from condastore.engine.image.compilation import compiled, is_module
+from condastore.engine.image.compilation import Shelf, compiled, is_module
 from condastore.engine.image.entries import Entry
 from condastore.engine.image.layout import Layout
 from condastore.engine.image.metadata import package_metadata
@@ -21,6 +21,7 @@ class Target:
     codec: str
     level: int
     directory: Path
+    shelf: Shelf | None = None
 
 
 def make_layer(packages: list[Package], target: Target) -> Blob:
@@ -28,13 +29,15 @@ def make_layer(packages: list[Package], target: Target) -> Blob:
 
     It is called in a process of its own, and leaves nothing but the blob.
     """
-    with tempfile.TemporaryDirectory(prefix=".compile-", dir=target.directory) as scratch:
+    # What is kept in the end is moved there.
+    beside = target.directory if target.shelf is None else target.shelf.new.parent
+    with tempfile.TemporaryDirectory(prefix=".compile-", dir=beside) as scratch:
         entries: dict[str, Entry] = {}
         taken: set[str] = set()
         for number, package in reversed(list(enumerate(packages))):
             folder = Path(scratch, str(number))
             folder.mkdir()
-            found, paths = _package_entries(package, target.layout, folder, taken)
+            found, paths = _package_entries(package, target, folder, taken)
             entries.update(found)
             taken |= paths
         return write_layer(entries.values(), target.codec, target.level, target.directory)
@@ -51,9 +54,10 @@ def restored_entries(
 
 
 def _package_entries(
-    package: Package, layout: Layout, scratch: Path, taken: Collection[str]
+    package: Package, target: Target, scratch: Path, taken: Collection[str]
 ) -> tuple[dict[str, Entry], set[str]]:
     """What a package brings, by path, but for what others have, and the paths of its files."""
+    layout = target.layout
     members = {
         path: member.settled(layout.prefix) for path, member in members_of(package, layout).items()
     }
@@ -63,13 +67,20 @@ def _package_entries(
         if member.entry.kind == "directory" or path not in taken
     }
     sources = entries.values() if package.is_noarch_python else ()
-    added = [e for e in _compiled(sources, layout, scratch) if e.path not in members]
+    made = _compiled(sources, layout, scratch, target.shelf, package)
+    added = [entry for entry in made if entry.path not in members]
     metadata = package_metadata(package, members.values(), added, layout)
     files = {path for path, entry in entries.items() if entry.kind != "directory"}
     return {**entries, **{e.path: e for e in added}, metadata.path: metadata}, files
 
 
-def _compiled(sources: Iterable[Entry], layout: Layout, scratch: Path) -> list[Entry]:
+def _compiled(
+    sources: Iterable[Entry],
+    layout: Layout,
+    scratch: Path,
+    shelf: Shelf | None = None,
+    package: Package | None = None,
+) -> list[Entry]:
     python = layout.python
     if python is None:
         return []
@@ -78,4 +89,4 @@ def _compiled(sources: Iterable[Entry], layout: Layout, scratch: Path) -> list[E
         for entry in sources
         if entry.kind == "file" and is_module(entry.path, python, layout.path(""))
     ]
-    return compiled(modules, python, scratch)
+    return compiled(modules, python, scratch, shelf, package.record["sha256"] if package else "")

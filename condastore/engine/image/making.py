@@ -16,6 +16,7 @@ from condastore.engine.confine import die_with_parent
 from condastore.engine.events import EngineError, Events
 from condastore.engine.fetch import fetch
 from condastore.engine.image.clobbers import Members, check_links
+from condastore.engine.image.compilation import Shelf
 from condastore.engine.image.entries import Entry
 from condastore.engine.image.environment import activates, environment_entries
 from condastore.engine.image.host_base import host_libraries
@@ -47,15 +48,19 @@ def make_image(job: ImageJob, events: Events) -> None:
             store.mark_durable(doubtful)
         records = [_record(record, store) for record in fetched]
         packages = [Package(store.package(r["sha256"]), r) for r in records]
-        _make(job, packages, scratch, events)
+        shelf = Shelf(store, Path(tempfile.mkdtemp(dir=scratch)))
+        _make(job, packages, shelf, scratch, events)
+        shelf.keep()
 
 
-def _make(job: ImageJob, packages: list[Package], scratch: Path, events: Events) -> None:
+def _make(
+    job: ImageJob, packages: list[Package], shelf: Shelf, scratch: Path, events: Events
+) -> None:
     records = [package.record for package in packages]
     glibc = _glibc(records)
     _check_glibc(records, glibc, job["glibc"])
     layout = layout_of(job["prefix"], records, job["python_prefix"])
-    target = Target(layout, job["codec"], job["level"], Path(job["blobs_dir"]))
+    target = Target(layout, job["codec"], job["level"], Path(job["blobs_dir"]), shelf)
     layers = [[packages[number] for number in layer["packages"]] for layer in job["layers"]]
     missing = {
         layer["key"]: made
