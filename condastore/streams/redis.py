@@ -47,10 +47,28 @@ class Told(NamedTuple):
         return len(self.position.data) if isinstance(self.position, Text) else EVENT_BYTES
 
 
+class _Client(Redis):
+    """A client that can be cancelled."""
+
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        """Returns the answer to a command.
+
+        Before Python 3.12 `asyncio.wait_for`, by which redis-py sends, loses a cancellation that
+        comes as it ends (python/cpython#86296). Whoever asks again and again would never end.
+        """
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
+        try:
+            return await super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+        finally:
+            if task is not None and task.cancelling() > before:
+                raise asyncio.CancelledError
+
+
 def client(url: str) -> Redis:
     """Returns a client that never waits for long. Raises `ConfigurationError`."""
     try:
-        return Redis.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=ANSWER_S)
+        return _Client.from_url(url, socket_connect_timeout=CONNECT_S, socket_timeout=ANSWER_S)
     except ValueError as error:
         raise ConfigurationError(f"CondaStore.redis_url can't be used: {error}") from None
 

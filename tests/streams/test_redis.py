@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from condastore.errors import ConfigurationError
 from condastore.streams import BuildLog, Ended, Happened, Position, Text
-from condastore.streams.redis import RedisLogs
+from condastore.streams.redis import RedisLogs, client
 from devtools.servers import RedisServer, running
 from tests.patience import PATIENCE_S
 
@@ -207,6 +207,24 @@ async def test_hundreds_follow_one_log_through_one_connection(
         expected = "".join(f"line {number}\n" for number in range(100))
         for number, found in enumerate(await asyncio.gather(*readers)):
             assert text_of(found) == expected[number % 3 :]
+
+
+async def test_a_cancellation_is_never_lost(server: RedisServer) -> None:
+    redis = client(server.url)
+    await redis.ping()
+
+    async def for_ever() -> None:
+        while True:
+            await redis.ping()
+
+    for steps in range(100):
+        asking = asyncio.create_task(for_ever())
+        for _ in range(steps % 40):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking], timeout=PATIENCE_S)
+        assert asking.cancelled()
+    await redis.aclose()
 
 
 async def test_who_falls_behind_what_is_kept_ends_with_a_gap(
