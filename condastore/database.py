@@ -9,16 +9,8 @@ import json
 import logging
 import re
 import sqlite3
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import (
-    AsyncExitStack,
-    asynccontextmanager,
-    closing,
-    contextmanager,
-    nullcontext,
-    suppress,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -28,26 +20,15 @@ import aiosqlite
 import msgspec
 from sqlalchemy import Column, MetaData, String, Table, event, func, inspect, make_url, select, text
 from sqlalchemy.engine import URL, Connection, ExceptionContext
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    InterfaceError,
-    OperationalError,
-    SQLAlchemyError,
-)
-from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
 from condastore.changes import Changes, ConnectionChanges, committed
-from condastore.errors import (
-    ConfigurationError,
-    DatabaseFull,
-    DatabaseUnavailable,
-    InvalidInput,
-)
+from condastore.database_failures import connection_failures, explained, on_silence
+from condastore.errors import ConfigurationError, DatabaseFull, DatabaseUnavailable
 from condastore.files import move_file
 from condastore.migrations import HEAD
 from condastore.sqlite import SqliteThreads
@@ -66,24 +47,6 @@ COMMAND_S = 60
 # Any number that nobody else locks by: "cond" in ASCII.
 _MIGRATION_LOCK = 0x636F6E64
 INSIST_S = (0.2, 0.5, 1, 2, 4, 8, 15, 30)
-# Classes of PostgreSQL's errors that say nothing of the statement: lost connections, deadlocks and
-# conflicts, a want of resources, an administrator at work.
-_PASSING = ("08", "40", "53", "57")
-_POSTGRESQL_DISK_FULL = "53100"
-# Of a text from outside that has a NUL; SQLite finds nothing by it.
-_POSTGRESQL_NO_CHARACTER = "22021"
-# Of SQLite's: what other programs, the memory or the disk are to blame for. Any other is a defect,
-# which would not pass however often it is tried.
-_PASSING_SQLITE = (
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-)
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -246,7 +209,7 @@ class Database:
         failures: tuple[type[Exception], ...] = (
             SQLAlchemyError,
             sqlite3.Error,
-            *_connection_failures(),
+            *connection_failures(),
         )
         try:
             if self.is_sqlite and self._url.database:
@@ -288,7 +251,7 @@ class Database:
 
         This and the others raise `DatabaseUnavailable`.
         """
-        with _unavailable():
+        with explained():
             async with AsyncSession(self._reader, expire_on_commit=False) as session:
                 await self._connect_session(session)
                 yield session
@@ -299,7 +262,7 @@ class Database:
         It runs in a thread, so it holds up nobody and uses nothing that belongs to the event loop.
         """
         if self._views is not None:
-            with _unavailable():
+            with explained():
                 return await self._views.view(work, self.generation)
         async with self.read() as session:
             connection = await session.connection()
@@ -349,7 +312,7 @@ class Database:
     async def _writing(self) -> AsyncIterator[None]:
         """What is written within the block has SQLite for itself."""
         try:
-            with _unavailable():
+            with explained():
                 async with self._write_lock:
                     yield
         except DatabaseFull:
@@ -381,7 +344,7 @@ class Database:
             return
         try:
             await session.connection()
-        except _connection_failures() as error:
+        except connection_failures() as error:
             # asyncpg's own failures to connect come as they are.
             logger.warning("the database can't be reached: %s", error)
             raise DatabaseUnavailable from error
@@ -520,67 +483,6 @@ def _create(connection: Connection) -> None:
     connection.execute(version.insert().values(version_num=HEAD))
 
 
-def _connection_failures() -> tuple[type[Exception], ...]:
-    """Returns what asyncpg raises when it can't connect, which SQLAlchemy lets through."""
-    if "asyncpg" not in sys.modules:
-        return (OSError,)
-    import asyncpg
-
-    return (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
-
-
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    """Says of the database's failures whether they may pass."""
-    try:
-        yield
-    except SQLAlchemyTimeout as error:
-        logger.warning("all connections to the database are in use")
-        raise DatabaseUnavailable from error
-    except sqlite3.OperationalError as error:
-        # Of the threads that go past SQLAlchemy.
-        if _is_sqlite_full(error):
-            raise _full() from error
-        if not _passes_on_sqlite(error):
-            raise
-        logger.warning("the database can't be used: %s", error)
-        raise DatabaseUnavailable from error
-    except DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None) or ""
-        if state == _POSTGRESQL_NO_CHARACTER:
-            raise InvalidInput(
-                "a text has a NUL in it, which no name and no text can have"
-            ) from error
-        if state == _POSTGRESQL_DISK_FULL or _is_sqlite_full(error.orig):
-            raise _full() from error
-        if error.connection_invalidated or _passes(error) or state.startswith(_PASSING):
-            logger.warning("the database can't be used: %s", error.orig)
-            raise DatabaseUnavailable from error
-        raise
-
-
-def _passes(error: DBAPIError) -> bool:
-    """Whether a failure is to blame on what is around the database, and may pass."""
-    if isinstance(error.orig, sqlite3.Error):
-        return _passes_on_sqlite(error.orig)
-    return isinstance(error, OperationalError | InterfaceError)
-
-
-def _passes_on_sqlite(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING_SQLITE
-
-
-def _full() -> DatabaseFull:
-    logger.warning("the disk of the database is full")
-    return DatabaseFull()
-
-
-def _is_sqlite_full(error: BaseException | None) -> bool:
-    """Whether SQLite had no space; for its shared memory that is an error of input and output."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
-
-
 def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
     try:
         engine = create_async_engine(
@@ -597,7 +499,7 @@ def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
         raise ConfigurationError(
             f"CondaStore.database_url needs {error.name}: install condastore[postgresql]"
         ) from error
-    event.listen(engine.sync_engine, "handle_error", _on_silence)
+    event.listen(engine.sync_engine, "handle_error", on_silence)
     return engine
 
 
@@ -616,18 +518,6 @@ def _from_json(text: str) -> Any:
         return msgspec.json.decode(text)
     except ValueError:
         return json.loads(text)
-
-
-def _on_silence(context: ExceptionContext) -> Exception | None:
-    """A server that doesn't answer, or a network that breaks, is no error of asyncpg's own, so
-    that SQLAlchemy would let it through and keep the connection."""
-    if not isinstance(context.original_exception, OSError):
-        return None
-    context.is_disconnect = True
-    logger.warning(
-        "the database does not answer: %s", str(context.original_exception) or "too slow"
-    )
-    return DatabaseUnavailable()
 
 
 def _async_url(url: str) -> URL:

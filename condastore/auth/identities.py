@@ -114,7 +114,7 @@ class Identities:
         self._cached = {}
 
     async def log_in(
-        self, identity: Identity, lifetime_s: int, address: str = ""
+        self, identity: Identity, lifetime_s: int, address: str | None = None
     ) -> tuple[str, datetime]:
         """Returns a token for who signed in, and when it ends, with an offset."""
         name = identity.primary_namespace
@@ -131,7 +131,7 @@ class Identities:
             self._record(session, Action.LOGIN_SUCCEED, name, address)
         return self._signer.sign(claims), claims.expires
 
-    async def refuse(self, username: str, address: str) -> None:
+    async def refuse(self, username: str, address: str | None) -> None:
         """Notes in the audit log that somebody could not sign in; of very many at once not all.
 
         Only the names of people who have signed in before: any other may be a password in the
@@ -150,8 +150,11 @@ class Identities:
                 name = await session.scalar(known) if matches_pattern(username) else None
                 self._record(session, Action.LOGIN_FAIL, name or UNKNOWN, address)
 
-    def _record(self, session: AsyncSession, action: Action, name: str, address: str) -> None:
-        record(session, replace(self.anonymous, actor=name), action, details={"address": address})
+    def _record(
+        self, session: AsyncSession, action: Action, name: str, address: str | None
+    ) -> None:
+        details = {"address": address or UNKNOWN}
+        record(session, replace(self.anonymous, actor=name), action, details=details)
 
     async def mint(
         self, caller: Caller, primary_namespace: str, bindings: Bindings, expires: datetime

@@ -52,13 +52,9 @@ class PackageStore:
         index: dict[str, Any] = json.loads((info / "index.json").read_bytes())
         return {**index, **json.loads((info / _ORIGIN).read_bytes())}
 
-    def bytecode(self, sha256: str, python: str) -> Path:
-        """Where the compiled files of a package for one version of Python are."""
-        return self._bytecode / f"{sha256}-{python}"
-
-    def compiled(self, name: str) -> Path:
-        """Where compiled files are; their name begins with the hash of their package."""
-        return self._bytecode / name
+    def bytecode(self, sha256: str, key: str) -> Path:
+        """Where the compiled files of a package are; the key says for which Python and purpose."""
+        return self._bytecode / f"{sha256}-{key}"
 
     def claim(self, name: str) -> Claim | None:
         """The sole right to make the entry of that name, unless another process has it."""

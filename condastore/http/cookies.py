@@ -33,9 +33,9 @@ async def refuse(request: Request, username: str = "") -> None:
     await parts_of(request).identities.refuse(username, address_of(request))
 
 
-def address_of(request: Request) -> str:
-    """Returns where a request comes from."""
-    return request.client.host if request.client else "unknown"
+def address_of(request: Request) -> str | None:
+    """Returns where a request comes from; None on a Unix socket."""
+    return (request.client.host or None) if request.client else None
 
 
 def forget(response: Response, authentication: Authentication) -> Response:

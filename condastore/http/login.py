@@ -16,7 +16,7 @@ from condastore.errors import InvalidInput, Unauthorized
 from condastore.http import shapes
 from condastore.http.attempts import ADDRESS_ATTEMPTS, USER_ATTEMPTS, Attempts
 from condastore.http.context import parts_of, presented_token
-from condastore.http.cookies import forget, refuse, sign_in
+from condastore.http.cookies import address_of, forget, refuse, sign_in
 from condastore.http.form_data import FORM, read_form
 from condastore.http.oauth import OAuthLogin
 from condastore.http.pages import page
@@ -102,7 +102,7 @@ class PasswordLogin:
     async def _signed_in(
         self, request: Request, credentials: Credentials, *, is_form: bool
     ) -> Response:
-        user, address = credentials.username, _address(request)
+        user, address = credentials.username, address_of(request)
         wait_s = max(self._users.wait_s(user), self._wait_s(address))
         if wait_s > 0:
             return self._wait(request, math.ceil(wait_s), user, is_form=is_form)
@@ -119,6 +119,7 @@ class PasswordLogin:
             answer = RedirectResponse(target, 303)
         return await sign_in(request, answer, self._authentication, identity)
 
+    # On a Unix socket, where nobody has an address, all would have to wait for one.
     def _wait_s(self, address: str | None) -> float:
         return 0.0 if address is None else self._addresses.wait_s(address)
 
@@ -137,7 +138,7 @@ class PasswordLogin:
     async def _by_link(
         self, request: Request, authentication: TokenAuthentication, token: str
     ) -> Response:
-        address = _address(request)
+        address = address_of(request)
         right = not self._wait_s(address) and authentication.admin_token.is_text(token)
         identity = authentication.identity(_owner()) if right else None
         if identity is None:
@@ -200,11 +201,6 @@ async def _form_of(request: Request) -> Credentials:
     return Credentials(
         username=values.get("username", [""])[0], password=values.get("password", [""])[0]
     )
-
-
-def _address(request: Request) -> str | None:
-    """Returns who asks; None on a Unix socket, where all would have to wait for one."""
-    return (request.client.host or None) if request.client else None
 
 
 def _owner() -> str:

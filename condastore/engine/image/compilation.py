@@ -43,7 +43,7 @@ class Shelf:
         if not found:
             return
         sync_file_system(self.new)
-        kept = [self.store.compiled(tree.name) for tree in found]
+        kept = [self.store.bytecode(*tree.name.split("-", 1)) for tree in found]
         for tree, entry in zip(found, kept, strict=True):
             publish(tree, entry)
         self.store.mark_durable(kept)
@@ -68,10 +68,9 @@ def compiled(
     if shelf is None:
         results = _compile(entries, compiler, scratch, scratch / "results")
     else:
-        name = f"{package}-image-{_key(entries, compiler)}"
-        results = shelf.store.compiled(name)
+        results = shelf.store.bytecode(package, f"image-{_key(entries, compiler)}")
         if not results.is_dir():
-            results = _compile(entries, compiler, scratch, shelf.new / name)
+            results = _compile(entries, compiler, scratch, shelf.new / results.name)
     return [
         Entry(_cached(entry.path, compiler.tag), "file", 0o644, entry.mtime, data=data)
         for entry, data in zip(entries, _outputs(results), strict=True)
