@@ -262,7 +262,8 @@ c = get_config()
 # Seconds for which a solver trusts the channel data that it holds.
 # c.CondaStore.repodata_ttl = 120
 
-# Run the packages' post-link scripts. They run as the daemon's user, with all that it may do.
+# Run the packages' post-link scripts. They run as the daemon's user, with all that it may do. One
+# that fails fails its build.
 # c.CondaStore.run_link_scripts = False
 
 # Where artifacts are kept: a class or its import path.

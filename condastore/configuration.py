@@ -203,7 +203,7 @@ class CondaStore(LoggingConfigurable):
     run_link_scripts = Bool(
         False,
         help="""Run the packages' post-link scripts. They run as the daemon's user, with all that
-        it may do.""",
+        it may do. One that fails fails its build.""",
     ).tag(config=True)
 
     compile_bytecode = Bool(

@@ -47,9 +47,9 @@ class Outcome:
 
     returncode: int
     output: str
-    """All of its standard output."""
+    """All of its standard output, if that was not logged."""
     complaints: str
-    """The last lines of its standard error."""
+    """The last lines of what was logged."""
 
 
 def base_environment() -> dict[str, str]:
@@ -65,21 +65,22 @@ def run(
     log: Callable[[str], None],
     tick: Callable[[], None] = lambda: None,
     timeout_s: float | None = None,
+    logs_output: bool = False,
 ) -> Outcome:
     """Runs a program to its end, logging its standard error and keeping its standard output.
 
-    `tick` is called a few times a second meanwhile. The program is killed when we are, when it
-    prints more than it may, and when its time is over.
+    With `logs_output` both are logged, in the order in which they are printed. `tick` is called a
+    few times a second meanwhile. The program is killed when we are, when it prints more than it
+    may, and when its time is over.
     """
     name = Path(command[0]).name
     complaints = _Complaints(log)
     output = bytearray()
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    with _started(command, environment, directory) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        for stream, data in _chunks(process.stdout, process.stderr):
-            if stream is process.stderr:
+    with _started(command, environment, directory, is_one_stream=logs_output) as process:
+        streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+        for stream, data in _chunks(*streams):
+            if stream is streams[-1]:
                 complaints.add(data)
             else:
                 output += data
@@ -96,7 +97,11 @@ def run(
 
 @contextlib.contextmanager
 def _started(
-    command: Sequence[str], environment: Mapping[str, str], directory: Path
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    *,
+    is_one_stream: bool,
 ) -> Iterator[subprocess.Popen[bytes]]:
     try:
         process = subprocess.Popen(
@@ -105,7 +110,7 @@ def _started(
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT if is_one_stream else subprocess.PIPE,
             # Environments are for others too, whatever the daemon's own files are.
             umask=0o022,
             preexec_fn=functools.partial(die_with_parent, os.getpid()),

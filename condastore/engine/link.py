@@ -15,12 +15,12 @@ from rattler.package_cache import PackageCache, ValidationMode
 from condastore.engine.events import EngineError, Events
 from condastore.engine.failures import explain
 from condastore.engine.jobs import BuildJob, Record
-from condastore.engine.records import distribution, for_rattler, label
+from condastore.engine.link_scripts import find_scripts, name_scripts, run_scripts
+from condastore.engine.records import distribution, for_rattler
 from condastore.engine.solve import parse_specs
 from condastore.engine.store import PackageStore
 
 STEP = "action_install_lockfile"
-_SCRIPTS = ("pre-link", "post-link")
 # A script may write to any file of its prefix, so none of them may be shared.
 _COPIES = "allow-hard-links = false\nallow-ref-links = true\nallow-symbolic-links = false\n"
 _CLOBBERS = "__clobbers__"
@@ -32,7 +32,7 @@ async def link(
 ) -> None:
     """Makes the prefix out of packages that are all in the store."""
     events.phase("link")
-    _report_scripts(job, records, store, events)
+    prefix = Path(job["prefix"])
     view = _make_view(records, store, workspace)
     events.log("Preparing transaction: done", STEP)
     try:
@@ -42,8 +42,13 @@ async def link(
         if reason.kind == "internal":
             reason = EngineError("package", f"The packages can't be linked: {error}")
         raise reason from None
-    _correct_metadata(Path(job["prefix"]), view, records, store)
-    _report_clobbers(Path(job["prefix"]), events)
+    _correct_metadata(prefix, view, records, store)
+    _report_clobbers(prefix, events)
+    scripts = find_scripts(prefix, records)
+    if job["link_scripts"]:
+        run_scripts(scripts, prefix, workspace, lambda text: events.log(text, STEP))
+    else:
+        name_scripts(scripts, lambda text: events.log(text, STEP))
     events.log("Executing transaction: done", STEP)
 
 
@@ -52,8 +57,7 @@ async def _install(job: BuildJob, records: Sequence[Record], view: Path, events:
         for_rattler(records),
         job["prefix"],
         package_cache=PackageCache.new_layered([view], validation_mode=ValidationMode.skip()),
-        # None would let a configuration file decide.
-        execute_link_scripts=job["link_scripts"],
+        execute_link_scripts=False,
         config=Config.from_toml(_COPIES) if job["link_scripts"] else None,
         reporter=_Reporter(events, len(records)),  # type: ignore[abstract]
         # Rattler 0.28 takes its inner type here, and refuses the MatchSpec itself.
@@ -90,17 +94,6 @@ def _report_clobbers(prefix: Path, events: Events) -> None:
         files = sorted(str(p.relative_to(package)) for p in package.rglob("*") if not p.is_dir())
         names = ", ".join(files[:_CLOBBERS_NAMED]) + (", ..." if files[_CLOBBERS_NAMED:] else "")
         events.log(f"warning: {package.name} has files that other packages bring: {names}", STEP)
-
-
-def _report_scripts(
-    job: BuildJob, records: Sequence[Record], store: PackageStore, events: Events
-) -> None:
-    for record in records:
-        for script in _SCRIPTS:
-            path = store.package(record["sha256"]) / "bin" / f".{record['name']}-{script}.sh"
-            if path.exists():
-                what = "runs" if job["link_scripts"] else "has, and it was not run,"
-                events.log(f"warning: {label(record)} {what} a {script} script", STEP)
 
 
 class _Reporter(InstallerReporter):

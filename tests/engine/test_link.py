@@ -128,20 +128,6 @@ def test_the_installer_gets_the_channel_of_a_lockfile_record(
     assert meta["noarch"] == "python"
 
 
-def test_link_scripts_are_not_run_but_named(place: Place, hostile_channel: Path) -> None:
-    record = record_of(hostile_channel, hostile_channel, "post-link")
-    outcome = place.build([record])
-    assert "post-link script" in outcome.log
-    assert not (place.prefix / "escaped").exists()
-
-
-def test_link_scripts_that_are_run_share_no_files(place: Place, hostile_channel: Path) -> None:
-    record = record_of(hostile_channel, hostile_channel, "post-link")
-    outcome = place.build([record], link_scripts=True)
-    assert (place.prefix / "escaped").exists()
-    assert outcome.result["size"]["own_bytes"] == outcome.result["size"]["bytes"]
-
-
 def test_F53_clobbered_files_are_reported(place: Place, hostile_channel: Path) -> None:
     records = [
         record_of(hostile_channel, hostile_channel, f"clobber-{which}") for which in ("one", "two")

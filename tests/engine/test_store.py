@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -303,11 +304,16 @@ def record_of(directory: Path, channel: str | Path, name: str) -> Record:
 
 
 def write_package(
-    directory: Path, members: list[RawMember], info: dict[str, bytes] | None = None
+    directory: Path,
+    members: list[RawMember],
+    info: dict[str, bytes] | None = None,
+    *,
+    name: str = "odd",
+    depends: Sequence[str] = (),
 ) -> Record:
     """Writes a package of any members, and returns its record."""
-    index = {"name": "odd", "version": "1.0", "build": "0", "build_number": 0}
-    index |= {"subdir": "noarch", "noarch": "generic", "depends": []}
+    index = {"name": name, "version": "1.0", "build": "0", "build_number": 0}
+    index |= {"subdir": "noarch", "noarch": "generic", "depends": list(depends)}
     listed = [path_entry(member) for member in members if member.kind == tarfile.REGTYPE]
     try:
         paths = json.dumps({"paths": listed, "paths_version": 1}).encode()
@@ -315,7 +321,7 @@ def write_package(
         paths = b'{"paths": [], "paths_version": 1}'
     files = {"info/index.json": json.dumps(index).encode(), "info/paths.json": paths}
     files |= info or {}
-    path = directory / "noarch" / "odd-1.0-0.conda"
+    path = directory / "noarch" / f"{name}-1.0-0.conda"
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = compressed_tar([RawMember(name, data) for name, data in files.items()])
     zip_conda(path, compressed_tar(members), metadata)
