@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import socket
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -154,7 +153,7 @@ class Daemon:
             web = create_app(parts, authentication, self._web_options(secret, listener))
             # All this stays. A collection that looked at it would hold everything up for 70 ms.
             gc.freeze()
-            duties = Duties(database, self._locks(stack))
+            duties = Duties(database, self._locks(stack), self._owner, self._directory)
             await self._serve(parts, server, wakeups, duties, listener, web)
 
     def _parts(
@@ -197,8 +196,12 @@ class Daemon:
         imager = ImageMaker(
             self._config, self._configuration.images, database, self._store, storage, making
         )
-        owner = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:16]}"
-        queue = TaskQueue(database, owner, max_attempts=self._worker.max_attempts)
+        queue = TaskQueue(
+            database,
+            self._owner,
+            directory=self._directory,
+            max_attempts=self._worker.max_attempts,
+        )
         pool = Pool(
             queue,
             works(builder, archiver, imager, remover, collector, self._config.max_build_time),
@@ -418,6 +421,8 @@ class Daemon:
         lock = DirectoryLock(self._data / "daemon.lock")
         lock.acquire()
         stack.callback(lock.release)
+        self._directory = lock.identity()
+        self._owner = f"{self._directory}-{uuid.uuid4().hex[:16]}"
         self._store_lock = DirectoryLock(self._store.root / ".daemon.lock", PUBLIC)
         stack.callback(self._store_lock.release)
         if shared:
@@ -480,7 +485,7 @@ class Daemon:
             return None
         from condastore.redis_locks import RedisLocks
 
-        locks = RedisLocks(self._config.redis_url)
+        locks = RedisLocks(self._config.redis_url, self._owner, self._directory)
         stack.push_async_callback(locks.close)
         return locks
 

@@ -7,7 +7,6 @@ row, and whoever writes in his turn looks in the same transaction whether it is 
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,10 +71,14 @@ class Turn:
 class Duties:
     """Does things in turns with the other daemons."""
 
-    def __init__(self, database: Database, locks: Locks | None) -> None:
+    def __init__(
+        self, database: Database, locks: Locks | None, owner: str, directory: str | None = None
+    ) -> None:
+        """What daemons on the owner's directory had under way before ends at once."""
         self._database = database
         self._locks = locks
-        self._me = uuid.uuid4().hex
+        self._owner = owner
+        self._former = owner if directory is None else f"{directory}-"
 
     async def run(self, name: str, work: Callable[[Turn], Awaitable[None]]) -> None:
         """Does `work` for ever, whenever it is this daemon's turn; it is cancelled when that ends.
@@ -163,13 +166,13 @@ class Duties:
             row = await _row(session, name)
             now = await _now(session)
             said = row.value
-            if said["until"] > now and said["owner"] != self._me:
+            if said["until"] > now and not said["owner"].startswith(self._former):
                 return None
             by_row = number is None
             number = said["turn"] + 1 if number is None else number
             if number <= said["turn"]:
                 return None
-            row.value = {"turn": number, "owner": self._me, "until": now + LEASE_S}
+            row.value = {"turn": number, "owner": self._owner, "until": now + LEASE_S}
         return Turn(name, number, by_row)
 
     async def _hold(self, turn: Turn, lease_s: float) -> bool:

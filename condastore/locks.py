@@ -1,8 +1,11 @@
 """Who may use a directory: one daemon, or, on one PostgreSQL, several that share a store."""
 
 import fcntl
+import hashlib
 import os
+import socket
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from condastore.files import make_directory
 
 # So long a daemon may prepare a store that others wait for.
 SHARE_S = 60.0
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class InUse(ConfigurationError):
@@ -57,6 +61,21 @@ class DirectoryLock:
         # Only who is told of it misses it on a full disk.
         with suppress(OSError):
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def identity(self) -> str:
+        """Returns a name, at most 47 characters long, that no other living daemon can have.
+
+        So whoever had it before is dead. It is of the locked file, which a copy of the directory
+        does not have, and of this boot of this machine: after the next one it is another name.
+        """
+        found = os.fstat(self._fd)
+        try:
+            boot = _BOOT.read_text()
+        except OSError:
+            # Nobody is recognised then.
+            boot = uuid.uuid4().hex
+        text = f"{boot} {found.st_dev} {found.st_ino}"
+        return f"{socket.gethostname()[:30]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def acquire_shared(self) -> bool:
         """Returns whether this daemon is alone, and then keeps others out until `share`.

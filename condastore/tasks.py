@@ -10,7 +10,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Table, and_, bindparam, func, literal, nulls_first, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    and_,
+    bindparam,
+    false,
+    func,
+    literal,
+    nulls_first,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -126,12 +138,28 @@ async def holds(session: AsyncSession, claim: Claim) -> bool:
     return await session.scalar(mine.with_for_update()) is not None
 
 
+def is_of(directory: str | None) -> ColumnElement[bool]:
+    """That a task's owner is a daemon on a directory with this `DirectoryLock.identity`."""
+    if directory is None:
+        return false()
+    return Task.lease_owner.startswith(f"{directory}-", autoescape=True)
+
+
 class TaskQueue:
     """The queue as one owner sees it."""
 
-    def __init__(self, database: Database, owner: str, *, max_attempts: int = 3) -> None:
+    def __init__(
+        self,
+        database: Database,
+        owner: str,
+        *,
+        directory: str | None = None,
+        max_attempts: int = 3,
+    ) -> None:
+        """The directory is the one that the owner is on, as its lock calls it."""
         self._database = database
         self._owner = owner
+        self._directory = directory
         self.max_attempts = max_attempts
 
     async def claim(self, kinds: Collection[str]) -> Claim | None:
@@ -203,17 +231,17 @@ class TaskQueue:
     ) -> Recovery:
         """Takes over the tasks of owners that are gone.
 
-        Those are the owners whose lease has ended, and this owner itself where it could not record
-        an end: what it is `running` stays. On SQLite every other owner is gone as well, because
-        the state directory has one daemon. `requeued` is called within the transaction with the
-        builds whose tasks wait again, before anybody can claim these.
+        Those are the owners whose lease has ended, those who used this owner's directory before,
+        and this owner itself where it could not record an end: what it is `running` stays. On
+        SQLite every other owner is gone, because the state directory has one daemon. `requeued` is
+        called within the transaction with the builds whose tasks wait again, before anybody can
+        claim these.
         """
         ended = and_(Task.lease_until < epoch(), Task.id.not_in(running))
         another = Task.lease_owner != self._owner
-        gone = [
-            Task.state == TaskState.RUNNING,
-            or_(ended, another) if self._database.is_sqlite else ended,
-        ]
+        if not self._database.is_sqlite:
+            another = and_(another, is_of(self._directory))
+        gone = [Task.state == TaskState.RUNNING, or_(ended, another)]
         recovery = Recovery()
         # It is looked for all the time, and hardly ever there; a write would end what is kept.
         async with self._database.read() as session:

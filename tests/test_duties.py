@@ -1,6 +1,7 @@
 """What one daemon does at a time, whatever becomes of Redis: nobody writes out of his turn."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,10 +46,13 @@ async def database(postgresql: PostgreSQLServer) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def daemon(database: Database, url: str | None) -> AsyncIterator[Duties]:
-    """The duties of one daemon."""
-    locks = RedisLocks(url) if url else None
-    yield Duties(database, locks)
+async def daemon(
+    database: Database, url: str | None, directory: str | None = None
+) -> AsyncIterator[Duties]:
+    """The duties of one daemon, which may be on a directory that another was on before."""
+    owner = f"{directory}-{uuid.uuid4().hex}"
+    locks = RedisLocks(url, owner, directory) if url else None
+    yield Duties(database, locks, owner, directory)
     if locks is not None:
         await locks.close()
 
@@ -122,6 +126,26 @@ async def test_the_turn_of_a_daemon_that_died_ends_with_its_lease(
             assert await dead.begin(DUTY) is not None
             turn = await begun(alive)
             await alive.end(turn)
+
+
+@pytest.mark.parametrize("has_redis", [True, False])
+async def test_the_next_daemon_on_a_directory_does_not_wait_for_the_dead_one(
+    database: Database, redis: RedisServer, has_redis: bool
+) -> None:
+    url = redis.url if has_redis else None
+    async with (
+        daemon(database, url, "here") as dead,
+        daemon(database, url, "there") as other,
+        daemon(database, url, "here") as heir,
+    ):
+        lost = await dead.begin(DUTY)
+        assert lost is not None
+        assert await other.begin(DUTY) is None
+        turn = await heir.begin(DUTY)
+        assert turn is not None and turn.by_row is not has_redis
+        await write(database, turn)
+        with pytest.raises(TurnOver):
+            await write(database, lost)
 
 
 async def test_f42_without_redis_the_row_is_the_lock(database: Database, tmp_path: Path) -> None:
@@ -209,7 +233,7 @@ async def test_on_sqlite_it_is_always_this_daemons_turn_also_after_a_failure(
             done.set()
             await asyncio.Event().wait()
 
-        running_ = asyncio.create_task(Duties(database, None).run(DUTY, work))
+        running_ = asyncio.create_task(Duties(database, None, "me").run(DUTY, work))
         async with asyncio.timeout(60):
             await done.wait()
         running_.cancel()
@@ -219,4 +243,4 @@ async def test_on_sqlite_it_is_always_this_daemons_turn_also_after_a_failure(
 
 def test_a_url_that_is_none_names_the_setting() -> None:
     with pytest.raises(ConfigurationError, match=r"CondaStore\.redis_url"):
-        RedisLocks("nonsense://x")
+        RedisLocks("nonsense://x", "me")

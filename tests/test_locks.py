@@ -1,5 +1,6 @@
 """One daemon per directory."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from condastore.locks import DirectoryLock
 lock = DirectoryLock(Path(sys.argv[1]))
 lock.acquire()
-print("held", flush=True)
+print("held", lock.identity(), flush=True)
 sys.stdin.read()
 """
 
@@ -28,7 +29,7 @@ def hold(path: Path) -> "subprocess.Popen[str]":
         text=True,
     )
     assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
+    assert holder.stdout.readline().startswith("held")
     return holder
 
 
@@ -55,6 +56,42 @@ def test_a_released_lock_lets_another_in(tmp_path: Path) -> None:
     first.release()
     second.acquire()
     second.release()
+
+
+def test_who_has_a_directory_knows_who_had_it_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data" / "daemon.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as dead:
+        assert dead.stdout is not None
+        former = dead.stdout.read().split()[1]
+    assert identity_of(path) == former
+    assert len(former) <= 47
+
+    # A copy is another directory, whose daemon may run beside the first one's.
+    shutil.copytree(path.parent, tmp_path / "copy", copy_function=shutil.copy2)
+    assert identity_of(tmp_path / "copy" / path.name) != former
+    # So may one on another machine, where the numbers of a file mean nothing.
+    (tmp_path / "boot_id").write_text("another")
+    monkeypatch.setattr("condastore.locks._BOOT", tmp_path / "boot_id")
+    another = identity_of(path)
+    assert another == identity_of(path) != former
+    monkeypatch.setattr("condastore.locks._BOOT", tmp_path / "missing")
+    assert identity_of(path) not in (former, another)
+
+
+def identity_of(path: Path) -> str:
+    lock = DirectoryLock(path)
+    lock.acquire()
+    try:
+        return lock.identity()
+    finally:
+        lock.release()
 
 
 def test_a_place_that_can_not_be_written_says_what_to_set() -> None:

@@ -289,6 +289,17 @@ async def test_the_tasks_of_a_dead_owner_are_taken_over(database: Database) -> N
     assert (await row(database, cancelled)).state == TaskState.CANCELED
 
 
+async def test_the_next_daemon_on_a_directory_takes_over_at_once(database: Database) -> None:
+    ids = await add(database, *[("a", 0)] * 4)
+    for owner in ("host-1-dead", "host-1-crashed", "host-2-alive", "host-11-alive"):
+        await claimed(TaskQueue(database, owner))
+    recovery = await TaskQueue(database, "host-1-heir", directory="host-1").recover()
+    left = [] if database.is_sqlite else ids[2:]
+    assert [claim.id for claim in recovery.queued] == [id_ for id_ in ids if id_ not in left]
+    for task_id in left:
+        assert (await row(database, task_id)).state == TaskState.RUNNING
+
+
 async def test_an_own_task_whose_end_was_not_recorded_is_taken_over(database: Database) -> None:
     lost, at_work, fresh = await add(database, *[("a", 0)] * 3)
     queue = TaskQueue(database, "me")

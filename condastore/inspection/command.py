@@ -101,10 +101,12 @@ async def _scene(app: Configurable) -> AsyncIterator[Scene]:
         if not directory.is_dir():
             raise ConfigurationError(f"there is no {directory}; set c.CondaStore.data_directory")
     async with AsyncExitStack() as stack:
-        for path in (data / "daemon.lock", store.root / ".daemon.lock"):
-            lock = DirectoryLock(path)
-            lock.acquire()
-            stack.callback(lock.release)
+        lock, store_lock = (
+            DirectoryLock(path) for path in (data / "daemon.lock", store.root / ".daemon.lock")
+        )
+        for each in (lock, store_lock):
+            each.acquire()
+            stack.callback(each.release)
         database = Database(config.database_url, upgrade=False)
         stack.push_async_callback(database.close)
         await _check_schema(database)
@@ -116,7 +118,8 @@ async def _scene(app: Configurable) -> AsyncIterator[Scene]:
             await storage.open()
             stack.push_async_callback(storage.close)
         grace_s = ContainerRegistry(parent=app).unknown_blob_grace
-        yield Scene(database, store, storage, data, unfinished, grace_s)
+        identity = lock.identity()
+        yield Scene(database, store, storage, data, unfinished, grace_s, identity)
 
 
 def _storage(app: Configurable, config: CondaStore, data: Path) -> Storage:

@@ -12,7 +12,7 @@ from condastore.errors import BuildError
 from condastore.inspection.findings import Finding
 from condastore.inspection.scene import Scene
 from condastore.tables import Build, Environment, Namespace, Task, TaskState
-from condastore.tasks import enqueue
+from condastore.tasks import enqueue, is_of
 
 _KIND = "task that claims to run"
 
@@ -40,7 +40,8 @@ def _dead(scene: Scene) -> list[ColumnElement[bool]]:
     """Tasks whose daemon is gone; on PostgreSQL another one's may be alive elsewhere."""
     gone: list[ColumnElement[bool]] = [Task.state == TaskState.RUNNING]
     if not scene.database.is_sqlite:
-        gone.append(func.coalesce(Task.lease_until, 0.0) < epoch())
+        ended = func.coalesce(Task.lease_until, 0.0) < epoch()
+        gone.append(or_(ended, is_of(scene.directory)))
     return gone
 
 

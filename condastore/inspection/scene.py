@@ -33,6 +33,8 @@ class Scene:
     """Where the storage writes on this machine, if it does."""
     unknown_blob_grace_s: float
     """So old a file of a blob may become before it needs a row."""
+    directory: str
+    """The `DirectoryLock.identity` of the data directory, with which its daemons' names begin."""
 
     @property
     def lost(self) -> Path:

@@ -1,5 +1,6 @@
 """A daemon on PostgreSQL, which restarts in every phase of a build."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,36 @@ def test_a_restart_of_postgresql_ends_no_build(
         assert daemon.query("SELECT max(attempts) FROM task WHERE kind = 'build'") == [(1,)]
         assert_becomes_clean(daemon)
         assert database.password not in daemon.output.read_text()
+
+
+def test_i3_the_next_daemon_on_a_directory_does_not_wait_for_the_dead_ones_lease(
+    database: PostgreSQLServer, tmp_path: Path, server: ChannelServer
+) -> None:
+    options = [
+        f"--CondaStore.database_url={database.url()}",
+        f"--CondaStore.store_directory={tmp_path / 'store'}",
+    ]
+    with running(tmp_path / "data", *options) as daemon:
+        server.faults["*.conda"] = Fault(drip=1_000)
+        build_id = daemon.submit(specification(server.url))
+        daemon.wait_for_event(build_id, "fetch")
+        # A copy of the directory says the same as the directory, but its owner is alive.
+        shutil.copytree(daemon.data, tmp_path / "copy")
+        with running(tmp_path / "copy", *options) as other:
+            assert "took over" not in other.output.read_text().partition(" serves ")[0]
+            running_tasks = "SELECT attempts FROM task WHERE kind = 'build' AND state = 'RUNNING'"
+            assert daemon.query(running_tasks) == [(1,)]
+            other.kill()
+
+        daemon.kill()
+        [[until]] = daemon.query("SELECT max(lease_until) FROM task WHERE state = 'RUNNING'")
+        server.faults.clear()
+        daemon.start()
+        claims = "SELECT attempts, claimed_at FROM task WHERE kind = 'build'"
+        eventually(lambda: daemon.query(claims)[0][0] == 2)
+        assert daemon.query(claims)[0][1] < until, "the lease had ended before it was claimed"
+        daemon.completed(build_id)
+        assert_becomes_clean(daemon)
 
 
 def test_conda_stores_calls_work_on_postgresql(
