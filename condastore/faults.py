@@ -1,12 +1,14 @@
 """Named fault points: places where the crash tests make the daemon die or fail.
 
-`CONDASTORE_FAULT=point:N:action` arms one point: its Nth passing does the action. Actions are
-`kill` (SIGKILL to this process), `kill:TERM` (another signal), `raise:ENOSPC` (an OSError of that
-name) and `sleep:SECONDS`. Before it acts, it says so on the standard error. Unset, a point costs
-one look at a global.
+`CONDASTORE_FAULT=point:N:action` arms one point, or all that a pattern such as `build.*` names:
+their Nth passing does the action, and with `*` for N each. Actions are `kill` (SIGKILL to this
+process), `kill:TERM` (another signal; `STOP` holds it there until somebody sends `CONT`),
+`raise:ENOSPC` (an OSError of that name) and `sleep:SECONDS`. Before it acts, it says so on the
+standard error. Unset, a point costs one look at a global.
 """
 
 import errno
+import fnmatch
 import os
 import signal
 import time
@@ -17,13 +19,20 @@ STRUCK = "fault point: "
 
 class _Armed:
     def __init__(self, text: str) -> None:
-        self.text = text
-        self.point, passing, self.action, *argument = text.split(":")
-        self.passings_left = int(passing)
+        self.pattern, self.passing, self.action, *argument = text.split(":")
+        self.passed = 0
         self.argument = argument[0] if argument else ""
 
-    def strike(self) -> None:
-        os.write(2, f"{STRUCK}{self.text}\n".encode())
+    def pass_by(self, point: str) -> None:
+        if not fnmatch.fnmatchcase(point, self.pattern):
+            return
+        self.passed += 1
+        if self.passing in ("*", str(self.passed)):
+            self._strike(point)
+
+    def _strike(self, point: str) -> None:
+        action = ":".join(filter(None, (self.action, self.argument)))
+        os.write(2, f"{STRUCK}{point}:{self.passing}:{action}\n".encode())
         if self.action == "kill":
             os.kill(os.getpid(), signal.Signals[f"SIG{self.argument or 'KILL'}"])
         elif self.action == "raise":
@@ -40,8 +49,5 @@ _armed = _Armed(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
 
 def fault(point: str) -> None:
     """Does nothing, unless a test armed this point."""
-    if _armed is None or _armed.point != point:
-        return
-    _armed.passings_left -= 1
-    if _armed.passings_left == 0:
-        _armed.strike()
+    if _armed is not None:
+        _armed.pass_by(point)

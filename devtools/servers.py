@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -141,6 +142,18 @@ class PostgreSQLServer(Server):
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(30)
+
+    def kill(self) -> None:
+        # Those that serve clients end by themselves then, but as long as one lives, none can start.
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        others = [os.pidfd_open(int(pid)) for pid in children.read_text().split()]
+        super().kill()
+        for other in others:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(other, signal.SIGKILL)
+            select.select([other], [], [])
+            os.close(other)
 
     def command(self) -> list[str]:
         settings = {

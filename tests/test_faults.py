@@ -30,6 +30,14 @@ def test_the_nth_passing_fails_and_no_other(monkeypatch: pytest.MonkeyPatch) -> 
     fault("point")
 
 
+def test_each_passing_of_points_with_one_beginning_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    arm(monkeypatch, "build.*:*:raise:EIO")
+    fault("phase.build.x")
+    for point in ("build.begun", "build.solved", "build.begun"):
+        with pytest.raises(OSError, match="Input/output error"):
+            fault(point)
+
+
 def test_a_point_can_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     arm(monkeypatch, "point:1:sleep:0.05")
     began = time.monotonic()

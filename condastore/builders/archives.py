@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from condastore.build_rows import add_artifact, find_build, key_of, recorded_prefix
 from condastore.builders.jobs import archive_job, installer_job
 from condastore.builders.making import Making
@@ -97,13 +99,17 @@ class Archiver:
         key = self._key(build, artifact)
         await self._storage.move_file(key, output)
         fault("artifact.stored")
-        async with self._database.write() as session:
+
+        async def record(session: AsyncSession) -> bool:
             with suppress(NotFound):
-                build = await find_build(session, build.id)
-                if build.deleted_on is None:
-                    add_artifact(build, artifact, key)
-                    return
-        await self._storage.delete(key)
+                found = await find_build(session, build.id)
+                if found.deleted_on is None:
+                    add_artifact(found, artifact, key)
+                    return True
+            return False
+
+        if not await self._database.insist(record):
+            await self._storage.delete(key)
 
 
 def packable_prefix(build: Build) -> Path:

@@ -24,8 +24,11 @@ class BlobKeeper:
 
     async def known_layers(self, keys: Collection[str]) -> dict[str, LayerBlob]:
         """Returns the layers that are kept, by key; they stay for as long as anybody needs."""
-        async with self._database.write() as session:
+
+        async def reuse(session: AsyncSession) -> dict[str, LayerBlob]:
             return await _blobs(session, await reuse_layers(session, keys))
+
+        return await self._database.insist(reuse)
 
     async def seen_layers(self, keys: Collection[str]) -> dict[str, LayerBlob]:
         """Returns the same, but they may go when nobody else needs them."""
@@ -36,8 +39,8 @@ class BlobKeeper:
         """Keeps a layer that a child has made in a directory."""
         blob = await self.keep_file(made, directory)
         fault("image.layer_stored")
-        async with self._database.write() as session:
-            await add_layer(
+        await self._database.insist(
+            lambda session: add_layer(
                 session,
                 key,
                 diff_id=blob.diff_id,
@@ -45,6 +48,7 @@ class BlobKeeper:
                 digest=blob.digest,
                 size=blob.size,
             )
+        )
         fault("image.layer_recorded")
         return blob
 

@@ -106,13 +106,17 @@ class ImageMaker:
                 return None
             bases[platform] = base
         key = self._key(contents, bases)
-        async with self._database.write() as session:
+
+        async def record(session: AsyncSession) -> str | None:
             image = await find_image(session, key)
             if image is None:
                 return None
-            digest = image.manifest_digest
-            await self._record(session, contents, key, digest)
-        fault("image.reused")
+            await self._record(session, contents, key, image.manifest_digest)
+            return image.manifest_digest
+
+        digest = await self._database.insist(record)
+        if digest is not None:
+            fault("image.reused")
         return digest
 
     # A new one
@@ -174,7 +178,8 @@ class ImageMaker:
         if len(bodies) > 1:
             bodies.append(image_index(manifests))
         bodies = [*(each.manifest(bodies[-1]) for each in attached), *bodies]
-        async with self._database.write() as session:
+
+        async def record(session: AsyncSession) -> str:
             # What a build left that has the image no more is nobody else's business.
             if not await environments_with(session, image := digest_of(bodies[-1])):
                 await detach(session, image, OF_ONE_BUILD)
@@ -183,8 +188,11 @@ class ImageMaker:
             await self._keep_layers(session, made)
             digests = [await add_manifest(session, body) for body in bodies]
             await self._record(session, contents, self._key(contents, bases), digests[-1])
+            return digests[-1]
+
+        digest = await self._database.insist(record)
         fault("image.recorded")
-        return digests[-1]
+        return digest
 
     async def _keep_layers(self, session: AsyncSession, made: Mapping[str, PlatformImage]) -> None:
         recorded = await sizes_of(session, {d for each in made.values() for d in each.reused})

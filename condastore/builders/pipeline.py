@@ -168,7 +168,7 @@ class Builder:
             await self._logs.end(build_id, log_key(build), ended)
             return None
         if recorded:
-            await self._complete(build_id)
+            await self._complete(build)
             return None
         fault("build.begun")
         return plan
@@ -212,7 +212,7 @@ class Builder:
         artifacts = await self._store_artifacts(plan, solution, installed, reporter)
         fault("build.stored")
 
-        async def record(session: AsyncSession) -> None:
+        async def record(session: AsyncSession) -> Build:
             if not await holds(session, claim):
                 raise Retry("another daemon has taken over this build")
             build = await find_build(session, plan.build_id)
@@ -223,16 +223,16 @@ class Builder:
                 add_artifact(build, artifact, storage_key(artifact, plan.key))
             build.environment.current_build_id = build.id
             await queue_artifacts(session, build, plan.settings.build_artifacts)
+            return build
 
         # All the work is done; a database that restarts at this moment must not make it void.
-        await self._database.insist(record)
+        build = await self._database.insist(record)
         fault("build.recorded")
-        await self._complete(plan.build_id)
+        await self._complete(build)
 
-    async def _complete(self, build_id: int) -> None:
+    async def _complete(self, build: Build) -> None:
         """Makes users see a build that is recorded: its link first, so that COMPLETED means all."""
-        async with self._database.read() as session:
-            build = await find_build(session, build_id)
+        build_id = build.id
         reporter = Reporter(self._logs.open(build_id, log_key(build)))
         try:
             await self._links.follow(build.environment_id)
@@ -296,7 +296,7 @@ class Builder:
             await self._logs.end(build_id, key, build.status)
             return
         if recorded_prefix(build) is not None:
-            await self._complete(build_id)
+            await self._complete(build)
             return
         Reporter(self._logs.open(build_id, key)).line(text)
         await asyncio.to_thread(self._discard, build)

@@ -1,18 +1,33 @@
 """A daemon on PostgreSQL, which restarts in every phase of a build."""
 
+import os
+import re
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from condastore.faults import STRUCK
 from devtools.localchannel.server import ChannelServer, Fault
 from devtools.servers import PostgreSQLServer
-from tests.acceptance.harness import assert_becomes_clean, eventually, running
+from tests.acceptance.harness import (
+    Daemon,
+    assert_becomes_clean,
+    eventually,
+    running,
+)
 from tests.acceptance.images import assert_every_blob_is_stored, image
+from tests.acceptance.oracle import assert_sound
 from tests.acceptance.registry import Puller
+from tests.acceptance.stories import POINTS
 from tests.databases import postgresql_server
+from tests.patience import pauses
+
+OF_BUILDS = [point for point in POINTS if not point.startswith(("remove.", "collect."))]
 
 
 @pytest.fixture
@@ -21,24 +36,17 @@ def database() -> Iterator[PostgreSQLServer]:
         yield found
 
 
-def specification(channel: str, *packages: str) -> dict[str, object]:
+def specification(channel: str, *packages: str) -> dict[str, Any]:
     return {"name": "env", "channels": [channel], "dependencies": list(packages or ["python"])}
 
 
-def test_a_restart_of_postgresql_ends_no_build(
+def test_F33_a_build_goes_on_while_postgresql_is_away(
     database: PostgreSQLServer, tmp_path: Path, server: ChannelServer
 ) -> None:
     with running(tmp_path / "data", f"--CondaStore.database_url={database.url()}") as daemon:
-        # F33: while it solves, for which only the daemon waits,
-        solved = threading.Event()
-        server.faults["*repodata*"] = Fault(until=solved)
-        server.faults["*.conda"] = Fault(drip=1_000_000)
+        fetched = threading.Event()
+        server.faults["*.conda"] = Fault(until=fetched)
         build_id = daemon.submit(specification(server.url))
-        daemon.wait_for_event(build_id, "solve")
-        database.kill()
-        database.start()
-        solved.set()
-        # and while it fetches.
         daemon.wait_for_event(build_id, "fetch")
         database.kill()
         waiting = daemon.request("GET", f"/build/{build_id}/")
@@ -46,22 +54,11 @@ def test_a_restart_of_postgresql_ends_no_build(
         assert waiting.json()["message"] == "the database can't be used now; try again later"
         health = daemon.request("GET", "/health/")
         assert health.status_code == 503 and "database" in health.json()["message"]
-        server.faults.clear()
+        fetched.set()
         database.start()
         daemon.completed(build_id)
         assert daemon.query("SELECT attempts FROM task WHERE kind = 'build'") == [(1,)]
         eventually(lambda: daemon.request("GET", "/health/").status_code == 200)
-
-        # And while it publishes: all of the work is done, and kept.
-        daemon.stop()
-        daemon.start(CONDASTORE_FAULT="build.stored:1:sleep:3")
-        build_id = daemon.submit(specification(server.url))
-        log_of_the_end = "export"
-        daemon.wait_for_event(build_id, log_of_the_end)
-        database.kill()
-        database.start()
-        daemon.completed(build_id)
-        assert daemon.query("SELECT max(attempts) FROM task WHERE kind = 'build'") == [(1,)]
         assert_becomes_clean(daemon)
         assert database.password not in daemon.output.read_text()
 
@@ -94,6 +91,64 @@ def test_i3_the_next_daemon_on_a_directory_does_not_wait_for_the_dead_ones_lease
         assert daemon.query(claims)[0][1] < until, "the lease had ended before it was claimed"
         daemon.completed(build_id)
         assert_becomes_clean(daemon)
+
+
+def test_F33_a_restart_of_postgresql_is_survived_wherever_a_build_is(
+    database: PostgreSQLServer, tmp_path: Path, server: ChannelServer, tiny: str, index: str
+) -> None:
+    options = [
+        f"--CondaStore.database_url={database.url()}",
+        "--CondaStoreWorker.concurrency=1",
+        "--CondaStoreWorker.drain_timeout=0",
+    ]
+    solved = threading.Event()
+    server.faults["*repodata*"] = Fault(until=solved)
+    with running(tmp_path / "data", *options) as daemon:
+        # All are in the queue when the daemon starts that is held wherever it comes to.
+        with_pip = {"pip": ["alpha", f"--index-url {index}"]}
+        builds = [
+            daemon.submit({**specification(server.url), "dependencies": ["python", with_pip]})
+        ]
+        assert daemon.request("POST", "/namespace/images/").status_code == 200
+        artifacts = {"build_artifacts": ["CONDA_PACK", "DOCKER_MANIFEST"]}
+        assert daemon.request("PUT", "/setting/images/", json=artifacts).status_code == 200
+        for name in ("one", "two"):
+            same = {**specification(tiny, "harmless"), "name": name}
+            builds.append(daemon.submit(same, namespace="images"))
+        daemon.wait_for_event(builds[0], "solve")
+        daemon.stop()
+        solved.set()
+        daemon.start(CONDASTORE_FAULT="*:*:kill:STOP")
+        passed: set[str] = set()
+        while (point := held_at(daemon)) is not None:
+            if point not in passed:
+                database.kill()
+            os.kill(daemon.pid, signal.SIGCONT)
+            if point not in passed:
+                database.start()
+            passed.add(point)
+        assert sorted(passed) == OF_BUILDS
+        for build_id in builds:
+            daemon.completed(build_id)
+            log = daemon.log(build_id)
+            assert len(re.findall(rf"build {build_id} is \w+/\w+ now\n", log)) == 1, log
+        for build_id in builds[1:]:
+            daemon.made(build_id, "CONDA_PACK")
+            daemon.made(build_id, "DOCKER_MANIFEST")
+        # The work of none was done twice.
+        assert daemon.query("SELECT DISTINCT attempts FROM task WHERE kind = 'build'") == [(1,)]
+        assert_every_blob_is_stored(daemon)
+        assert_sound(daemon)
+
+
+def held_at(daemon: Daemon) -> str | None:
+    """Waits until a daemon holds at a fault point, and returns which; None if all is done."""
+    for _ in pauses():
+        if os.waitid(os.P_PID, daemon.pid, os.WSTOPPED | os.WNOHANG) is not None:
+            return daemon.output.read_text().rpartition(STRUCK)[2].partition(":")[0]
+        if not daemon.query("SELECT id FROM task WHERE state IN ('QUEUED', 'RUNNING')"):
+            return None
+    raise TimeoutError(f"neither held nor done: {daemon.output.read_text()}")
 
 
 def test_conda_stores_calls_work_on_postgresql(
