@@ -302,7 +302,8 @@ c = get_config()
 # Seconds between looks for news in the indexed channels; 0 never looks.
 # c.CondaStoreWorker.index_interval = 900.0
 
-# Times that a task is started when the daemon dies under it.
+# Times that a task is tried that fails for a reason that may pass, such as a database that is
+# away. One during which the daemon dies twice is given up in any case.
 # c.CondaStoreWorker.max_attempts = 3
 
 # Resident bytes above which a solver process is replaced after its solve.

@@ -399,7 +399,10 @@ class CondaStoreWorker(LoggingConfigurable):
     ).tag(config=True)
 
     max_attempts = Integer(
-        3, min=1, help="Times that a task is started when the daemon dies under it."
+        3,
+        min=1,
+        help="""Times that a task is tried that fails for a reason that may pass, such as a
+        database that is away. One during which the daemon dies twice is given up in any case.""",
     ).tag(config=True)
 
     warm_solvers = Integer(

@@ -28,6 +28,11 @@ RETRY_DELAYS_S = (1.0, 5.0, 30.0)
 # While the database is away, how a task ended is told to it again after these.
 RECORD_DELAYS_S = (1.0, 5.0, 15.0, 30.0)
 
+DEADLY = (
+    "the daemon died twice while it worked on this, so it is not tried again: see the daemon's log "
+    "and the system's (was memory short?), mend that, and then ask for it once more"
+)
+
 
 class Stop(Enum):
     """Why a running task is stopped."""
@@ -127,9 +132,10 @@ class Pool:
         recovery = await self._queue.recover(requeued, running=list(self._running))
         for claim in recovery.canceled:
             await self._abandon(claim, Stop.CANCELED)
+        for claim in recovery.deadly:
+            await self._abandon(claim, DEADLY)
         for claim in recovery.exhausted:
-            times = "once" if claim.attempts == 1 else f"{claim.attempts} times"
-            await self._abandon(claim, f"the daemon died {times} while it worked on this")
+            await self._abandon(claim, "how it ended could not be recorded")
         return recovery
 
     async def run(self) -> None:
@@ -298,10 +304,10 @@ class Pool:
                 await self._record(self._queue.release, run.claim.id)
 
     async def _retry(self, claim: Claim, error: str) -> None:
-        if claim.attempts >= self._queue.max_attempts:
+        if claim.tries >= self._queue.max_attempts:
             await self._abandon(claim, error)
             return
-        delay = RETRY_DELAYS_S[min(claim.attempts, len(RETRY_DELAYS_S)) - 1]
+        delay = RETRY_DELAYS_S[min(claim.tries, len(RETRY_DELAYS_S)) - 1]
         logger.warning("%s task %d: %s; again in %g s", claim.kind, claim.id, error, delay)
         await self._record(self._queue.retry, claim.id, delay, error)
 

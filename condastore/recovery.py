@@ -69,12 +69,13 @@ async def take_over_for_ever(
 
 async def _take_over(pool: Pool, requeued: Requeued | None) -> None:
     taken = await pool.recover(requeued)
-    if taken.queued or taken.canceled or taken.exhausted:
+    given_up = len(taken.deadly) + len(taken.exhausted)
+    if taken.queued or taken.canceled or given_up:
         logger.warning(
             "took over from a daemon that died: %d tasks queued again, %d cancelled, %d given up",
             len(taken.queued),
             len(taken.canceled),
-            len(taken.exhausted),
+            given_up,
         )
         pool.wake()
 

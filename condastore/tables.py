@@ -425,6 +425,8 @@ class Task(Base):
     priority: Mapped[int] = mapped_column(default=0)
     state: Mapped[TaskState] = mapped_column(default=TaskState.QUEUED)
     attempts: Mapped[int] = mapped_column(default=0)
+    deaths: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How often a daemon has died while it worked on this; such an attempt is no failed one."""
     not_before: Mapped[float] = mapped_column(default=0.0)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     lease_owner: Mapped[str | None] = mapped_column(String(64))

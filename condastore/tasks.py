@@ -1,8 +1,11 @@
 """The durable task queue: what must be done, who is doing it, and until when they may.
 
-A task is claimed for a lease that its owner renews. A task whose owner died is claimed again,
-a limited number of times. Namespaces take turns within a priority, so that nobody who queues a
-hundred builds makes the others wait for all of them.
+A task is claimed for a lease that its owner renews. Namespaces take turns within a priority, so
+that nobody who queues a hundred builds makes the others wait for all of them.
+
+A task whose owner died is a *suspect*: it may have been what killed it (F20). A daemon runs one
+suspect at a time, and one during which a second daemon died is not run again. So a task that kills
+every daemon is found out, and none that only ran beside it is given up for it.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -33,6 +36,7 @@ from condastore.views import Statement
 from condastore.wakeups import tell_queued
 
 LEASE_S = 30.0
+MAX_DEATHS = 2
 
 _TABLE = cast(Table, Task.__table__)
 # In the order of a claim's fields.
@@ -43,6 +47,7 @@ _CLAIMED = (
     "build_id",
     "payload",
     "attempts",
+    "deaths",
     "lease_owner",
     "cancel_requested",
 )
@@ -77,10 +82,16 @@ class Claim:
     build_id: int | None
     payload: dict[str, Any]
     attempts: int
+    deaths: int = 0
     owner: str | None = None
     """Who claimed it."""
     cancel_requested: bool = False
     """Somebody cancelled it before it was put back into the queue."""
+
+    @property
+    def tries(self) -> int:
+        """How often it was tried, with this time, without those that a daemon died in."""
+        return self.attempts - self.deaths
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,10 @@ class Recovery:
 
     queued: list[Claim] = field(default_factory=list)
     canceled: list[Claim] = field(default_factory=list)
+    deadly: list[Claim] = field(default_factory=list)
+    """During which the daemon died too often."""
     exhausted: list[Claim] = field(default_factory=list)
+    """That were tried often enough."""
 
 
 def enqueue(
@@ -173,7 +187,8 @@ class TaskQueue:
     async def next_start(self, kinds: Collection[str]) -> float | None:
         """Returns the seconds until a delayed task of these kinds is ready; None without one."""
         starting = _starting(tuple(kinds))
-        [(delay_s,)] = await self._database.view(lambda view: view.rows(starting, {}))
+        values = {"owner": self._owner}
+        [(delay_s,)] = await self._database.view(lambda view: view.rows(starting, values))
         return cast(float | None, delay_s)
 
     async def renew(self, ids: Collection[int]) -> tuple[set[int], set[int]]:
@@ -258,12 +273,19 @@ class TaskQueue:
         return recovery
 
     def _take_over(self, task: Task, recovery: Recovery, now: float) -> None:
-        if not task.cancel_requested and task.attempts < self.max_attempts:
+        if task.lease_owner != self._owner and task.deaths < MAX_DEATHS:
+            task.deaths += 1
+        if task.cancel_requested:
+            ended = recovery.canceled
+        elif task.deaths >= MAX_DEATHS:
+            ended = recovery.deadly
+        elif task.attempts - task.deaths >= self.max_attempts:
+            ended = recovery.exhausted
+        else:
             task.state, task.lease_until = TaskState.QUEUED, None
             recovery.queued.append(_claim(task))
             return
         task.lease_owner, task.lease_until = self._owner, now + LEASE_S
-        ended = recovery.canceled if task.cancel_requested else recovery.exhausted
         ended.append(_claim(task))
 
     async def _change(self, task_id: int, **values: Any) -> None:
@@ -304,14 +326,26 @@ def _claiming(kinds: tuple[str, ...]) -> Change:
 
 @cache
 def _starting(kinds: tuple[str, ...]) -> Statement:
-    """How many seconds it is until a task of these kinds is ready."""
-    return Statement(select(func.min(Task.not_before) - epoch()).where(*_queued(kinds)))
+    """How many seconds it is until a task of these kinds is ready for `owner`."""
+    waiting = *_queued(kinds), _may_run(Task)
+    return Statement(select(func.min(Task.not_before) - epoch()).where(*waiting))
 
 
 def _queued(kinds: tuple[str, ...], task: Any = Task) -> tuple[Any, Any]:
     """That a task waits and is of these kinds."""
     # Parameters of their own each, so that the statement's text is made once.
     return task.state == TaskState.QUEUED, task.kind.in_([literal(kind) for kind in kinds])
+
+
+def _may_run(task: Any) -> Any:
+    """That a task is no suspect, or `owner` runs no other one."""
+    other = aliased(Task)
+    suspect = select(other.id).where(
+        other.state == TaskState.RUNNING,
+        other.lease_owner == bindparam("owner"),
+        other.deaths > 0,
+    )
+    return or_(task.deaths == 0, ~suspect.correlate(None).exists())
 
 
 def _claim(task: Task) -> Claim:
@@ -333,6 +367,7 @@ def _next(kinds: tuple[str, ...]) -> Any:
             *_queued(kinds, candidate),
             candidate.namespace == names.c.name,
             or_(candidate.not_before == 0.0, candidate.not_before <= epoch()),
+            _may_run(candidate),
         )
         .order_by(candidate.priority.desc(), candidate.id)
         .limit(1)

@@ -17,7 +17,7 @@ from condastore.database import Database
 from condastore.errors import ConfigurationError
 from condastore.migrations import HEAD
 from condastore.migrations.upgrade import configuration
-from condastore.tables import Base, Build
+from condastore.tables import Base, Build, Task
 from tests.databases import URLS, fresh, opened
 
 FIRST = "0001"
@@ -31,6 +31,9 @@ ROWS = (
     "INSERT INTO build (specification_id, environment_id, status, size, scheduled_on, "
     f"build_key_version) VALUES (1, 1, 'COMPLETED', 0, '{NOW}', 2)",
     "UPDATE environment SET current_build_id = 1",
+    "INSERT INTO task (kind, namespace, build_id, payload, priority, state, attempts, not_before, "
+    "cancel_requested, created_on) "
+    f"VALUES ('build', 'default', 1, '{{}}', 0, 'QUEUED', 1, 0, false, '{NOW}')",
 )
 
 
@@ -71,6 +74,8 @@ async def test_the_revisions_bring_rows_and_schema_to_the_newest(old: str) -> No
         async with database.read() as session:
             [build] = await session.scalars(select(Build))
             assert (build.status, build.author) == (BuildStatus.COMPLETED, None)
+            [task] = await session.scalars(select(Task))
+            assert (task.build_id, task.attempts, task.deaths) == (1, 1, 0)
         if not database.is_sqlite:
             # Of SQLite tests/test_database.py holds the statements against each other.
             async with database._writer.connect() as connection:

@@ -17,7 +17,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import OperationalError
 
 from condastore.database import Database
-from condastore.pool import GiveUp, Pool, Retry, Run, Stop, Work
+from condastore.pool import DEADLY, GiveUp, Pool, Retry, Run, Stop, Work
 from condastore.tables import Task, TaskState
 from condastore.tasks import Claim, TaskQueue, enqueue
 from tests.databases import URLS, opened
@@ -576,12 +576,11 @@ async def test_the_recovery_settles_what_won_t_run_again(database: Database, sta
     async with database.write() as session:
         await session.execute(update(Task).values(lease_until=0.0))
         await session.execute(update(Task).where(Task.id == ids[1]).values(cancel_requested=True))
-        await session.execute(update(Task).where(Task.id == ids[2]).values(attempts=3))
+        await session.execute(update(Task).where(Task.id == ids[2]).values(deaths=1))
     await pool_of(database, {"build": stage.work()}).recover()
     assert await states(database) == [TaskState.QUEUED, TaskState.CANCELED, TaskState.FAILED]
-    reason = "the daemon died 3 times while it worked on this"
-    assert stage.abandoned == [(ids[1], Stop.CANCELED), (ids[2], reason)]
-    assert (await row(database, ids[2])).error == reason
+    assert stage.abandoned == [(ids[1], Stop.CANCELED), (ids[2], DEADLY)]
+    assert (await row(database, ids[2])).error == DEADLY
 
 
 # All of it at once

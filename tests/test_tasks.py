@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, text, update
 
 from condastore.database import Database
 from condastore.tables import Task, TaskState
-from condastore.tasks import Claim, TaskQueue, _next, enqueue
+from condastore.tasks import Claim, Recovery, TaskQueue, _next, enqueue
 from tests.databases import URLS, opened
 
 
@@ -155,8 +155,10 @@ async def test_the_length_of_the_queue_does_not_matter(database: Database) -> No
         pytest.skip("reads SQLite's plan")
     async with database.read() as session:
         dialect = (await session.connection()).dialect
-        statement = _next(("build",)).compile(
-            dialect=dialect, compile_kwargs={"literal_binds": True}
+        statement = (
+            _next(("build",))
+            .params(owner="me")
+            .compile(dialect=dialect, compile_kwargs={"literal_binds": True})
         )
         steps = await session.execute(text(f"EXPLAIN QUERY PLAN {statement}"))
         plan = [step.detail for step in steps]
@@ -267,9 +269,9 @@ async def test_the_tasks_of_a_dead_owner_are_taken_over(database: Database) -> N
     for _ in ids[:3]:
         await claimed(dead)
     mine = await claimed(queue)
-    queued, cancelled, exhausted = ids[:3]
-    await change(database, cancelled, cancel_requested=True, attempts=9)
-    await change(database, exhausted, attempts=3)
+    queued, cancelled, deadly = ids[:3]
+    await change(database, cancelled, cancel_requested=True, deaths=1)
+    await change(database, deadly, deaths=1)
     await change(database, ids[0], lease_until=0.0)
     async with database.write() as session:
         await session.execute(update(Task).values(lease_until=0.0))
@@ -278,13 +280,14 @@ async def test_the_tasks_of_a_dead_owner_are_taken_over(database: Database) -> N
 
     assert [claim.id for claim in recovery.queued] == [queued]
     assert [claim.id for claim in recovery.canceled] == [cancelled]
-    assert [claim.id for claim in recovery.exhausted] == [exhausted]
+    assert [claim.id for claim in recovery.deadly] == [deadly]
+    assert recovery.exhausted == []
     states = {task_id: (await row(database, task_id)).state for task_id in ids}
     assert states[queued] == TaskState.QUEUED
     assert states[mine.id] == TaskState.RUNNING
     assert states[ids[4]] == TaskState.QUEUED
     # The owner ends these when what they were about is settled; until then they run.
-    assert states[cancelled] == states[exhausted] == TaskState.RUNNING
+    assert states[cancelled] == states[deadly] == TaskState.RUNNING
     await queue.finish(cancelled, TaskState.CANCELED)
     assert (await row(database, cancelled)).state == TaskState.CANCELED
 
@@ -330,14 +333,59 @@ async def test_a_crash_in_the_recovery_loses_nothing(database: Database) -> None
         assert [claim.id for claim in recovery.canceled] == [task_id]
 
 
-async def test_a_task_is_given_up_after_so_many_deaths(database: Database) -> None:
+async def dies(database: Database, heir: str) -> Recovery:
+    """Every owner of a task dies; returns what became of their tasks."""
+    async with database.write() as session:
+        await session.execute(update(Task).values(lease_until=0.0))
+    return await TaskQueue(database, heir).recover()
+
+
+async def test_F20_a_task_during_which_two_daemons_died_is_given_up(database: Database) -> None:
     [task_id] = await add(database, ("a", 0))
-    for death in range(1, 4):
-        queue = TaskQueue(database, f"owner {death}", max_attempts=3)
-        assert (await claimed(queue)).attempts == death
-        async with database.write() as session:
-            await session.execute(update(Task).values(lease_until=0.0))
-        recovery = await TaskQueue(database, f"heir {death}", max_attempts=3).recover()
-        assert bool(recovery.exhausted) == (death == 3)
-    async with database.read() as session:
-        assert list(await session.scalars(select(Task.id))) == [task_id]
+    queue = TaskQueue(database, "first", max_attempts=9)
+    await claimed(queue)
+    # That it failed, or that a daemon was stopped, says nothing about it.
+    await queue.retry(task_id, 0, "why")
+    await claimed(queue)
+    await queue.release(task_id)
+    for death in (1, 2):
+        claim = await claimed(TaskQueue(database, f"owner {death}"))
+        assert (claim.deaths, claim.tries) == (death - 1, 2)
+        recovery = await dies(database, f"heir {death}")
+        assert len(recovery.queued) == (death == 1)
+        assert [claim.deaths for claim in recovery.deadly] == [2] * (death == 2)
+    # The heir dies before it has settled that.
+    assert [claim.deaths for claim in (await dies(database, "last")).deadly] == [2]
+
+
+async def test_that_a_daemon_died_is_no_try_that_failed(database: Database) -> None:
+    [task_id] = await add(database, ("a", 0))
+    await claimed(TaskQueue(database, "dead"))
+    await dies(database, "heir")
+    queue = TaskQueue(database, "me", max_attempts=1)
+    claim = await claimed(queue)
+    assert (claim.attempts, claim.tries) == (2, 1)
+    # Its end could not be recorded, which nobody died of.
+    await change(database, task_id, lease_until=0.0)
+    recovery = await queue.recover()
+    assert [(claim.id, claim.deaths) for claim in recovery.exhausted] == [(task_id, 1)]
+
+
+async def test_F20_a_daemon_runs_one_suspect_at_a_time(database: Database) -> None:
+    suspects = await add(database, ("a", 0), ("b", 0))
+    for _ in suspects:
+        await claimed(TaskQueue(database, "dead"))
+    await dies(database, "heir")
+    [late] = await add(database, ("a", -1))
+    queue, other = TaskQueue(database, "me"), TaskQueue(database, "other")
+
+    assert (await claimed(queue)).id == suspects[0]
+    assert (await claimed(queue)).id == late, "a suspect holds up those that are none"
+    assert await queue.claim(["build"]) is None
+    assert await queue.next_start(["build"]) is None, "it would be looked for all the time"
+    # A daemon is only in danger of what it runs itself.
+    if not database.is_sqlite:
+        assert (await claimed(other)).id == suspects[1]
+        await other.release(suspects[1])
+    await queue.finish(suspects[0], TaskState.DONE)
+    assert (await claimed(queue)).id == suspects[1]

@@ -63,12 +63,17 @@ def _stuck(dead: list[ColumnElement[bool]]) -> Select[int]:
 
 
 async def _requeue(scene: Scene, task_id: int) -> None:
-    """Without counting the attempts anew, so that what kills daemons is given up at last."""
+    """Without counting the attempts anew, and as a death, so that what kills is given up."""
     async with scene.database.write() as session:
         await session.execute(
             update(Task)
             .where(Task.id == task_id)
-            .values(state=TaskState.QUEUED, lease_owner=None, lease_until=None)
+            .values(
+                state=TaskState.QUEUED,
+                deaths=Task.deaths + 1,
+                lease_owner=None,
+                lease_until=None,
+            )
         )
 
 
