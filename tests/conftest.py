@@ -46,13 +46,17 @@ def postgresql() -> Iterator[PostgreSQLServer]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """An empty database of each kind."""
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of each kind, without a schema."""
     if request.param == "sqlite":
-        url = URLS["sqlite"](tmp_path)
-    else:
-        url = await fresh(request.getfixturevalue("postgresql"))
-    async with opened(url) as found:
+        return URLS["sqlite"](tmp_path)
+    return await fresh(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An empty database of each kind."""
+    async with opened(database_url) as found:
         yield found
 
 

@@ -63,11 +63,12 @@ def test_every_setting_in_the_example_is_valid_when_its_mark_is_removed() -> Non
 
 
 def test_a_database_is_upgraded_and_checked_and_copied(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*arguments: str) -> tuple[int, str]:
         CondaStoreServer.clear_instance()
-        status = main([*arguments, f"--data={tmp_path / 'data'}"])
+        places = f"--data={tmp_path / 'data'}", f"--CondaStore.database_url={database_url}"
+        status = main([*arguments, *places])
         printed = capsys.readouterr()
         return status, printed.out + printed.err
 

@@ -309,19 +309,12 @@ async def test_an_older_database_keeps_everything(tmp_path: Path) -> None:
         assert await add_build(database) == 8
 
 
-async def test_opening_twice_changes_nothing(tmp_path: Path) -> None:
+async def test_opening_twice_changes_nothing(database_url: str) -> None:
     for _ in range(2):
-        async with opened(URLS["sqlite"](tmp_path)) as database:
+        async with opened(database_url) as database:
             await add_pair(database, str(len(await names(database))))
-    async with opened(URLS["sqlite"](tmp_path)) as database:
+    async with opened(database_url) as database:
         assert await names(database) == ["0-a", "0-b", "2-a", "2-b"]
-
-
-async def set_version(tmp_path: Path, version: str) -> str:
-    url = URLS["sqlite"](tmp_path)
-    async with opened(url) as database, database.write() as session:
-        await session.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": version})
-    return url
 
 
 @pytest.mark.parametrize(
@@ -332,9 +325,12 @@ async def set_version(tmp_path: Path, version: str) -> str:
     ],
 )
 async def test_a_schema_that_is_not_ours_is_refused(
-    tmp_path: Path, version: str, upgrade: bool, message: str
+    database_url: str, version: str, upgrade: bool, message: str
 ) -> None:
-    database = Database(await set_version(tmp_path, version), upgrade=upgrade)
+    set_version = text("UPDATE alembic_version SET version_num = :v")
+    async with opened(database_url) as database, database.write() as session:
+        await session.execute(set_version, {"v": version})
+    database = Database(database_url, upgrade=upgrade)
     with pytest.raises(ConfigurationError, match=message):
         await database.open()
     await database.close()

@@ -18,7 +18,7 @@ from condastore.errors import ConfigurationError
 from condastore.migrations import HEAD
 from condastore.migrations.upgrade import configuration
 from condastore.tables import Base, Build, Task
-from tests.databases import URLS, fresh, opened
+from tests.databases import opened
 
 FIRST = "0001"
 NOW = "2026-01-01 00:00:00"
@@ -37,16 +37,8 @@ ROWS = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return URLS["sqlite"](tmp_path)
-    return await fresh(request.getfixturevalue("postgresql"))
-
-
 @pytest.fixture
-async def old(url: str) -> AsyncIterator[str]:
+async def old(database_url: str) -> AsyncIterator[str]:
     """A database with the first schema, and a build in it."""
 
     def make(connection: Connection) -> None:
@@ -56,11 +48,11 @@ async def old(url: str) -> AsyncIterator[str]:
         for statement in ROWS:
             connection.execute(text(statement))
 
-    database = Database(url)
+    database = Database(database_url)
     async with database._writer.begin() as connection:
         await connection.run_sync(make)
     await database.close()
-    yield url
+    yield database_url
 
 
 def differences(connection: Connection) -> list[object]:
@@ -115,13 +107,15 @@ async def test_daemons_that_start_at_once_migrate_once(old: str) -> None:
         assert await database.check() == []
 
 
-async def test_a_newer_schema_is_refused_and_stays_as_it_is(url: str, tmp_path: Path) -> None:
-    async with opened(url) as database, database.write() as session:
+async def test_a_newer_schema_is_refused_and_stays_as_it_is(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with opened(database_url) as database, database.write() as session:
         await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ConfigurationError, match="schema 9999 is newer than this program"):
-        async with opened(url):
+        async with opened(database_url):
             pass
     assert not [name for name in os.listdir(tmp_path) if name.endswith("9999")]
-    database = Database(url)
+    database = Database(database_url)
     assert "it is newer" in (await database.check())[0]
     await database.close()

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from condastore.database import Database
 from condastore.pool import DEADLY, GiveUp, Pool, Retry, Run, Stop, Work
 from condastore.tables import Task, TaskState
 from condastore.tasks import Claim, TaskQueue, enqueue
-from tests.databases import URLS, opened
+from tests.databases import opened
 from tests.patience import PATIENCE_S
 
 Handler = Callable[[Run], Awaitable[dict[str, Any] | None]]
@@ -613,10 +612,10 @@ SCRIPTS = st.lists(
 @given(scripts=SCRIPTS, size=st.integers(1, 3), drained_ms=st.integers(0, 60))
 @pytest.mark.usefixtures("impatient")
 def test_whatever_happens_every_task_ends_or_waits(
-    tmp_path: Path, scripts: list[Scripted], size: int, drained_ms: int
+    database_url: str, scripts: list[Scripted], size: int, drained_ms: int
 ) -> None:
     async def play() -> None:
-        async with opened(URLS["sqlite"](tmp_path)) as database:
+        async with opened(database_url) as database:
             async with database.write() as session:
                 await session.execute(delete(Task))
             stage = Stage()

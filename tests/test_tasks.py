@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +12,7 @@ from sqlalchemy import delete, text, update
 from condastore.database import Database
 from condastore.tables import Task, TaskState
 from condastore.tasks import Claim, Recovery, TaskQueue, _next, enqueue
-from tests.databases import URLS, opened
+from tests.databases import opened
 
 
 async def add(database: Database, *tasks: tuple[str, int], kind: str = "build") -> list[int]:
@@ -114,10 +113,10 @@ class Expected:
     ends=st.lists(st.booleans(), min_size=12, max_size=12),
 )
 def test_the_order_is_the_one_that_is_promised(
-    tmp_path: Path, tasks: list[tuple[str, int]], ends: list[bool]
+    database_url: str, tasks: list[tuple[str, int]], ends: list[bool]
 ) -> None:
     async def compare() -> None:
-        async with opened(URLS["sqlite"](tmp_path)) as database:
+        async with opened(database_url) as database:
             async with database.write() as session:
                 await session.execute(delete(Task))
             ids = await add(database, *tasks)

@@ -50,7 +50,6 @@ async def fill(database: Database) -> None:
     async with database.write() as session:
         await session.execute(insert(Namespace).values(id=4000, name="far", metadata_=None))
         session.add(Blob(digest=f"sha256:{'ab' * 32}", size=7))
-        session.add(Namespace(name="null\x00byte"))
 
 
 async def rows(database: Database) -> dict[str, list[dict[str, Any]]]:
@@ -74,6 +73,8 @@ async def test_all_rows_come_to_postgresql_and_ids_go_on(
         opened(await fresh(postgresql)) as target,
     ):
         await fill(source)
+        async with source.write() as session:
+            session.add(Namespace(name="null\x00byte"))
         counts = await copy_database(source, target)
         before, after = await rows(source), await rows(target)
         assert counts == {name: len(found) for name, found in before.items()}
@@ -96,26 +97,27 @@ async def test_all_rows_come_to_postgresql_and_ids_go_on(
             assert len((await session.scalars(select(Build))).all()) == 4
 
 
-async def test_artifacts_come_to_s3_once(tmp_path: Path, s3_server: S3Server) -> None:
+async def test_artifacts_come_to_s3_once(
+    database: Database, tmp_path: Path, s3_server: S3Server
+) -> None:
     source = LocalStorage(storage_path=str(tmp_path / "storage"))
     target = await bucket_of(s3_server)
     await source.open()
     await target.open()
-    async with opened(URLS["sqlite"](tmp_path)) as database:
-        await fill(database)
-        await source.put_bytes("yaml/1.yml", b"one")
-        await source.put_bytes("yaml/2.yml", b"two")
-        await source.put_bytes(f"blobs/sha256/ab/{'ab' * 32}", b"a layer")
-        # A copy that was broken off left one of another size.
-        await target.put_bytes("yaml/2.yml", b"t")
-        assert await copy_storage(database, source, target, tmp_path) == (3, 1)
-        assert await copy_storage(database, source, target, tmp_path) == (0, 1)
-        await source.put_bytes("yaml/3.yml", b"three")
-        assert await copy_storage(database, source, target, tmp_path) == (1, 0)
-        found = [piece async for piece in target.read("yaml/2.yml")]
-        assert b"".join(found) == b"two"
-        assert await source.size("yaml/1.yml") == 3
-        back = LocalStorage(storage_path=str(tmp_path / "back"))
-        assert await copy_storage(database, target, back, tmp_path) == (4, 0)
+    await fill(database)
+    await source.put_bytes("yaml/1.yml", b"one")
+    await source.put_bytes("yaml/2.yml", b"two")
+    await source.put_bytes(f"blobs/sha256/ab/{'ab' * 32}", b"a layer")
+    # A copy that was broken off left one of another size.
+    await target.put_bytes("yaml/2.yml", b"t")
+    assert await copy_storage(database, source, target, tmp_path) == (3, 1)
+    assert await copy_storage(database, source, target, tmp_path) == (0, 1)
+    await source.put_bytes("yaml/3.yml", b"three")
+    assert await copy_storage(database, source, target, tmp_path) == (1, 0)
+    found = [piece async for piece in target.read("yaml/2.yml")]
+    assert b"".join(found) == b"two"
+    assert await source.size("yaml/1.yml") == 3
+    back = LocalStorage(storage_path=str(tmp_path / "back"))
+    assert await copy_storage(database, target, back, tmp_path) == (4, 0)
     await target.close()
     assert [name for name in os.listdir(tmp_path) if len(name) == 32] == []

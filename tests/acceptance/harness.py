@@ -10,9 +10,11 @@ import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -236,12 +238,8 @@ class Daemon:
         return sorted(path for path in found if path.name != "envs")
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Returns what the database says, past the daemon."""
-        if not self.database_url.startswith("sqlite:"):
-            return _waited_for(_queried(self.database_url, sql))
-        path = self.database_url.removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path, timeout=30)) as connection:
-            return connection.execute(sql).fetchall()
+        """Returns what the database says, past the daemon; what `sql` changes stays."""
+        return query(self.database_url, sql)
 
     def processes(self) -> list[str]:
         """Returns the living processes that work in the store: engines and what they started."""
@@ -315,6 +313,27 @@ def database_of(data: Path) -> str:
     return f"{server.rpartition('/')[0]}/{name}"
 
 
+def query(url: str, sql: str) -> list[tuple[Any, ...]]:
+    """Returns what a database says; what `sql` changes stays."""
+    if not url.startswith("sqlite:"):
+        return _waited_for(_queried(url, sql))
+    path = url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
+        return connection.execute(sql).fetchall()
+
+
+def kept_database(data: Path) -> Callable[[], object]:
+    """Returns what makes the database of a stopped daemon again what it is now."""
+    url = database_of(data)
+    if url.startswith("sqlite:"):
+        path = Path(url.removeprefix("sqlite:///"))
+        return partial(path.write_bytes, path.read_bytes())
+    server, name = os.environ[DATABASE_SERVER], url.rpartition("/")[2]
+    kept = f"kept_{uuid.uuid4().hex[:16]}"
+    _waited_for(_copy_database(server, name, kept))
+    return lambda: _waited_for(_copy_database(server, kept, name))
+
+
 def _given(arguments: Sequence[str], option: str) -> str | None:
     found = [text.partition("=")[2] for text in arguments if text.startswith(f"{option}=")]
     return found[-1] if found else None
@@ -332,6 +351,16 @@ async def _make_database(server: str, name: str) -> None:
     try:
         with suppress(asyncpg.DuplicateDatabaseError):
             await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+
+
+async def _copy_database(server: str, source: str, target: str) -> None:
+    """Makes a database what another one is, which nobody may use meanwhile."""
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f"DROP DATABASE IF EXISTS {target} WITH (FORCE)")
+        await connection.execute(f"CREATE DATABASE {target} TEMPLATE {source}")
     finally:
         await connection.close()
 

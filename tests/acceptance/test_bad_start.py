@@ -1,15 +1,13 @@
 """What keeps a daemon from starting is one sentence that names the setting, and no traceback."""
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from devtools.servers import PostgreSQLServer, S3Server
-from tests.acceptance.harness import Daemon, DaemonDied, running
+from tests.acceptance.harness import Daemon, DaemonDied, database_of, query, running
 
 SECRET = "a-secret-that-nobody-sees"
 S3 = "--CondaStore.storage_class=condastore.storage.S3Storage"
@@ -39,10 +37,9 @@ def s3(servers: Servers, **changed: str) -> list[str]:
 
 def newer(data: Path) -> None:
     """Leaves what a later version would."""
-    with closing(sqlite3.connect(data / "condastore.sqlite")) as connection:
-        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
-        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
-        connection.commit()
+    url = database_of(data)
+    query(url, "CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+    query(url, "INSERT INTO alembic_version VALUES ('9999')")
 
 
 def occupied(path: str) -> Callable[[Path], None]:

@@ -3,27 +3,37 @@
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.harness import Daemon, eventually, is_clean, running
+from tests.acceptance.harness import (
+    DATABASE_URL,
+    Daemon,
+    database_of,
+    eventually,
+    is_clean,
+    kept_database,
+    query,
+    running,
+)
 from tests.acceptance.images import image
 
-pytestmark = pytest.mark.sqlite
 # Each check costs a second of CPU, so several faults are made, found and mended at once.
 
 SOUND = "database, disk and storage agree, and nothing is left over\n"
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> tuple[Path, Path]:
-    """The data directory of a daemon that has stopped, all being well, and a copy of it."""
+def sound(
+    tmp_path_factory: pytest.TempPathFactory, tiny: str
+) -> tuple[Path, Path, Callable[[], object]]:
+    """The data directory of a daemon that has stopped, all being well, a copy of it, and what
+    brings its database back."""
     data = tmp_path_factory.mktemp("check") / "data"
     wanted = {"name": "kept", "channels": [tiny], "dependencies": ["harmless"]}
     with running(data) as daemon:
@@ -35,21 +45,23 @@ def sound(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> tuple[Path, Pa
         eventually(lambda: is_clean(daemon), what=daemon.litter)
     copy = data.with_name("copy")
     shutil.copytree(data, copy, symlinks=True)
-    return data, copy
+    return data, copy, kept_database(data)
 
 
 @pytest.fixture
-def data(sound: tuple[Path, Path]) -> Path:
+def data(sound: tuple[Path, Path, Callable[[], object]]) -> Path:
     """That directory as it was; it can't be used elsewhere, since prefixes have their paths."""
-    data, copy = sound
+    data, copy, restore_database = sound
     shutil.rmtree(data)
     shutil.copytree(copy, data, symlinks=True)
+    restore_database()
     return data
 
 
 def check(data: Path, *options: str) -> tuple[int, Any]:
     """Returns the exit status, and what was said."""
-    command = [sys.executable, "-m", "condastore", "check", f"--data={data}", *options]
+    places = [f"--data={data}", f"{DATABASE_URL}={database_of(data)}"]
+    command = [sys.executable, "-m", "condastore", "check", *places, *options]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert "Traceback" not in run.stderr, run.stderr
     return run.returncode, json.loads(run.stdout) if "--json" in options else run
@@ -70,9 +82,7 @@ def assert_is_sound(data: Path) -> None:
 
 
 def rows(data: Path, sql: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(data / "condastore.sqlite")) as connection, connection:
-        found: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
-    return found
+    return query(database_of(data), sql)
 
 
 def test_what_a_stopped_daemon_leaves_is_sound(data: Path) -> None:
@@ -207,8 +217,8 @@ def test_a_database_of_yesterday_destroys_nothing_that_was_made_since(
     data: Path, tiny: str
 ) -> None:
     """F40"""
-    database, link = data / "condastore.sqlite", data / "state/default/envs/kept"
-    yesterday, before = database.read_bytes(), os.readlink(link)
+    link = data / "state/default/envs/kept"
+    restore_yesterday, before = kept_database(data), os.readlink(link)
     with running(data) as daemon:
         build_id = daemon.submit({"name": "kept", "channels": [tiny], "dependencies": ["harmless"]})
         daemon.completed(build_id)
@@ -220,7 +230,7 @@ def test_a_database_of_yesterday_destroys_nothing_that_was_made_since(
     stored = set((data / "storage").rglob(f"*{Path(made).name}*"))
     assert blobs and stored
 
-    database.write_bytes(yesterday)
+    restore_yesterday()
     expected = {
         "files without a build",
         "environment link that names the wrong build",

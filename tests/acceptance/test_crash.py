@@ -172,7 +172,6 @@ def test_F20_a_build_that_kills_the_daemon_twice_is_given_up_alone(
         assert_sound(daemon)
 
 
-@pytest.mark.sqlite
 def test_a_cancel_survives_a_kill(tmp_path: Path, server: ChannelServer) -> None:
     server.faults["*repodata*"] = Fault(delay=FOREVER_S)
     with stopped(tmp_path / "data") as daemon:
@@ -181,8 +180,7 @@ def test_a_cancel_survives_a_kill(tmp_path: Path, server: ChannelServer) -> None
         eventually(lambda: server.requests)
         os.kill(daemon.pid, signal.SIGSTOP)
         # As if the daemon died between the request's commit and its effect.
-        with closing(sqlite3.connect(daemon.data / "condastore.sqlite")) as connection, connection:
-            connection.execute("UPDATE task SET cancel_requested = 1")
+        daemon.query("UPDATE task SET cancel_requested = true")
         daemon.kill()
 
         daemon.start()
@@ -458,13 +456,10 @@ def test_a_configuration_file_must_be_there_and_make_sense(tmp_path: Path) -> No
     assert "max_log_bytes" in refusal(tmp_path / "data", f"--config={wrong}")
 
 
-@pytest.mark.sqlite
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    with running(tmp_path / "data"):
+    with running(tmp_path / "data") as daemon:
         pass
-    with closing(sqlite3.connect(tmp_path / "data" / "condastore.sqlite")) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-        connection.commit()
+    daemon.query("UPDATE alembic_version SET version_num = '9999'")
     sentence = refusal(tmp_path / "data")
     assert "newer" in sentence
 
