@@ -1,22 +1,33 @@
 """What the failures of databases mean: whether they may pass, and what whoever asked is told."""
 
+import asyncio
 import logging
+import random
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
 
-from condastore.errors import DatabaseFull, DatabaseUnavailable, InvalidInput
+from condastore.errors import DatabaseConflict, DatabaseFull, DatabaseUnavailable, InvalidInput
 
 logger = logging.getLogger(__name__)
 
-# Classes of PostgreSQL's errors that say nothing of the statement: lost connections, deadlocks and
-# conflicts, a want of resources, an administrator at work.
-_PASSING = ("08", "40", "53", "57")
+T = TypeVar("T")
+
+# How often what met a deadlock is done in all, and at most how long after the last time.
+_TRIES = 3
+_PAUSE_S = 0.2
+
+# Classes of PostgreSQL's errors that say nothing of the statement: lost connections, a want of
+# resources, an administrator at work; and of those that others are the reason of: deadlocks and
+# conflicts.
+_PASSING = ("08", "53", "57")
+_CONFLICT = "40"
 _POSTGRESQL_DISK_FULL = "53100"
 # Of a text from outside that has a NUL; SQLite finds nothing by it.
 _POSTGRESQL_NO_CHARACTER = "22021"
@@ -68,10 +79,26 @@ def explained() -> Iterator[None]:
             ) from error
         if state == _POSTGRESQL_DISK_FULL or _is_sqlite_full(error.orig):
             raise _full() from error
+        if state.startswith(_CONFLICT):
+            logger.warning("others changed the same at the same time: %s", error.orig)
+            raise DatabaseConflict from error
         if error.connection_invalidated or _passes(error) or state.startswith(_PASSING):
             logger.warning("the database can't be used: %s", error.orig)
             raise DatabaseUnavailable from error
         raise
+
+
+async def despite_conflicts(work: Callable[[], Awaitable[T]]) -> T:
+    """Returns what `work` returns, all of which is done again when it met a deadlock.
+
+    Raises `DatabaseConflict` when it did so several times.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return await work()
+        except DatabaseConflict:
+            await asyncio.sleep(random.uniform(0, _PAUSE_S))
+    return await work()
 
 
 def _passes(error: DBAPIError) -> bool:

@@ -11,6 +11,7 @@ CondaStoreError                    500
 ├── Unprocessable                  422  a path, query or body that can't be parsed
 ├── Unavailable                    503  not now; try again later
 │   ├── DatabaseUnavailable        503  the database
+│   │   ├── DatabaseConflict       503  a deadlock with others
 │   │   └── DatabaseFull           507  its disk is full
 │   └── StorageUnavailable         503  the storage of artifacts; also an OSError
 ├── DiskFull                       507  nothing begins that takes space
@@ -106,6 +107,10 @@ class DatabaseUnavailable(Unavailable):
 
     def __init__(self, message: str = "the database can't be used now; try again later") -> None:
         super().__init__(message)
+
+
+class DatabaseConflict(DatabaseUnavailable):
+    """Others changed the same at the same time, and this transaction was rolled back for it."""
 
 
 class DatabaseFull(DatabaseUnavailable):

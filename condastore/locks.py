@@ -1,24 +1,61 @@
 """Who may use a directory: one daemon, or, on one PostgreSQL, several that share a store."""
 
+import asyncio
 import fcntl
 import hashlib
+import logging
 import os
 import socket
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from condastore.errors import ConfigurationError
 from condastore.files import make_directory
 
+logger = logging.getLogger(__name__)
+
 # So long a daemon may prepare a store that others wait for.
 SHARE_S = 60.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+# Whoever is alone in a directory is so for the moment of a few system calls.
+LOOK_S = 0.02
+LONG_S = 5.0
 
 
 class InUse(ConfigurationError):
     """Another daemon uses the directory."""
+
+
+@asynccontextmanager
+async def alone_in(directory: Path) -> AsyncIterator[None]:
+    """Within the block nobody else is who asks for the same directory, in any process."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        began = time.monotonic()
+        is_told = False
+        while not _is_ours(descriptor):
+            if not is_told and time.monotonic() - began > LONG_S:
+                logger.warning(
+                    "another daemon has locked %s and does not go on: is it stopped? It can be "
+                    "continued or killed; fuser names its process",
+                    directory,
+                )
+                is_told = True
+            await asyncio.sleep(LOOK_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_ours(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class DirectoryLock:

@@ -1,16 +1,28 @@
 """Environments' symbolic links, which follow what the database says."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
 from condastore.build_rows import find_build, recorded_prefix
-from condastore.database import Database
+from condastore.database import Database, uninterrupted
+from condastore.faults import fault
+from condastore.files import PUBLIC, make_directory
 from condastore.hooks import Hooks, SwitchedEnvironment
+from condastore.locks import alone_in
 from condastore.prefixes import Store
 from condastore.tables import Build, Environment
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """Where an environment's link points to; None if there is to be no link."""
+
+    link: Path
+    target: SwitchedEnvironment | None
 
 
 class Links:
@@ -20,47 +32,58 @@ class Links:
         self._database = database
         self._store = store
         self._hooks = hooks
-        self._turn = asyncio.Lock()
 
     async def follow(self, environment_id: int) -> None:
         """Points an environment's link to its current build; without one there is no link.
 
-        Other daemons switch links too. So on PostgreSQL the environment's row is held meanwhile:
-        nobody moves the pointer before the link is where it was. A connection that is lost in
-        between lets others go ahead, and what it has done is done again by what is current then.
+        What is current is asked while nobody else, here or in another daemon, switches a link
+        beside it. The kernel keeps that lock for a daemon that is stopped between the question
+        and the switch, and so that switch comes before every later one, however late it comes.
         """
-        async with self._turn:
-            if self._database.is_sqlite:
-                async with self._database.read() as session:
-                    switched = await self._switch(session, environment_id)
-            else:
-                switched = await self._database.insist(
-                    lambda session: self._switch(session, environment_id)
-                )
-        if switched is not None:
-            await self._hooks.switched(switched)
+        found = await self._decided(environment_id)
+        if found is None or not await asyncio.to_thread(_has_place, found):
+            return
+        async with alone_in(found.link.parent):
+            found = await self._decided(environment_id)
+            if found is None:
+                return
+            fault("build.link_decided")
+            await uninterrupted(asyncio.to_thread(self._switch, found))
+        if found.target is not None:
+            await self._hooks.switched(found.target)
 
-    async def _switch(
-        self, session: AsyncSession, environment_id: int
-    ) -> SwitchedEnvironment | None:
-        """Returns where the link points to now; None if there is none."""
+    async def _decided(self, environment_id: int) -> _Decision | None:
+        """Returns what the database says now; None of an environment that is gone."""
+        return await self._database.insist(lambda session: self._decide(session, environment_id))
+
+    async def _decide(self, session: AsyncSession, environment_id: int) -> _Decision | None:
         environment = await session.get(
-            Environment,
-            environment_id,
-            options=[joinedload(Environment.namespace)],
-            with_for_update={"of": Environment},
+            Environment, environment_id, options=[joinedload(Environment.namespace)]
         )
         if environment is None:
             return None
         current_id = environment.current_build_id
         build = await find_build(session, current_id) if current_id else None
-        link = self._store.environment_link(environment.namespace.name, environment.name)
+        namespace, name = environment.namespace.name, environment.name
         prefix = None if build is None else usable_prefix(build)
-        if build is None or prefix is None or environment.deleted_on is not None:
-            await asyncio.to_thread(self._store.unpublish, link)
-            return None
-        await asyncio.to_thread(self._store.publish, link, prefix)
-        return SwitchedEnvironment(environment.namespace.name, environment.name, build.id, prefix)
+        target = None
+        if build is not None and prefix is not None and environment.deleted_on is None:
+            target = SwitchedEnvironment(namespace, name, build.id, prefix)
+        return _Decision(self._store.environment_link(namespace, name), target)
+
+    def _switch(self, decision: _Decision) -> None:
+        if decision.target is None:
+            self._store.unpublish(decision.link)
+        else:
+            self._store.publish(decision.link, decision.target.prefix)
+
+
+def _has_place(decision: _Decision) -> bool:
+    """Makes the directory of a link that is to be; whether there is one."""
+    directory = decision.link.parent
+    if decision.target is not None:
+        make_directory(directory, PUBLIC)
+    return directory.is_dir()
 
 
 def usable_prefix(build: Build) -> Path | None:

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from condastore.access import Caller
+from condastore.database_failures import despite_conflicts
 from condastore.http.answers import Answers
 from condastore.http.context import caller_of, parts_of, presented_token
 from condastore.http.parameters import Body, NoBody, NoQuery, decode_query, json_body, path_id
@@ -141,7 +142,8 @@ class Operation:
         query: Any = decode_query(self.query, request.query_params)
         body = await self._body(request, parts)
         caller = await caller_of(request)
-        return await self.handler(Call(request, parts, caller, query, body))
+        call = Call(request, parts, caller, query, body)
+        return await despite_conflicts(lambda: self.handler(call))
 
     async def _body(self, request: Request, parts: Parts) -> Any:
         if self.body is NoBody:

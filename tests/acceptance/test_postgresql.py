@@ -1,14 +1,19 @@
 """A daemon on PostgreSQL, which restarts in every phase of a build."""
 
+import asyncio
 import os
 import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+import httpx
 import pytest
 
 from condastore.faults import STRUCK
@@ -18,6 +23,7 @@ from tests.acceptance.harness import (
     Daemon,
     assert_becomes_clean,
     eventually,
+    get,
     running,
 )
 from tests.acceptance.images import assert_every_blob_is_stored, image
@@ -25,7 +31,7 @@ from tests.acceptance.oracle import assert_sound
 from tests.acceptance.registry import Puller
 from tests.acceptance.stories import POINTS
 from tests.databases import postgresql_server
-from tests.patience import pauses
+from tests.patience import PATIENCE_S, TRIES, pauses
 
 OF_BUILDS = [point for point in POINTS if not point.startswith(("remove.", "collect."))]
 
@@ -149,6 +155,67 @@ def held_at(daemon: Daemon) -> str | None:
         if not daemon.query("SELECT id FROM task WHERE state IN ('QUEUED', 'RUNNING')"):
             return None
     raise TimeoutError(f"neither held nor done: {daemon.output.read_text()}")
+
+
+async def test_F35_a_request_that_meets_a_deadlock_is_done_again(
+    database: PostgreSQLServer, tmp_path: Path, tiny: str
+) -> None:
+    rival, observer = [await asyncpg.connect(database.url()) for _ in range(2)]
+    # The one who has waited so long finds out; that is the daemon, if the rival comes in time.
+    await rival.execute("ALTER DATABASE postgres SET deadlock_timeout = '2s'")
+    await rival.execute("SET deadlock_timeout = '4s'")
+    with running(tmp_path / "data", f"--CondaStore.database_url={database.url()}") as daemon:
+        await asyncio.to_thread(daemon.submit, specification(tiny, "harmless"))
+        for number in range(TRIES):
+            change = {"json": {"description": f"changed {number}"}}
+            request = partial(daemon.request, "PUT", "/environment/default/env/", **change)
+            answer = await deadlocked(rival, observer, request)
+            assert answer.status_code == 200
+            rows = await observer.fetch("SELECT description FROM environment")
+            assert [dict(row) for row in rows] == [change["json"]]
+            if "deadlock detected" in daemon.output.read_text():
+                break
+        else:
+            raise AssertionError("it was always the rival who found out")
+    for connection in (rival, observer):
+        await connection.close()
+
+
+async def deadlocked(
+    rival: "asyncpg.Connection[Any]",
+    observer: "asyncpg.Connection[Any]",
+    request: Callable[[], httpx.Response],
+) -> httpx.Response:
+    """Sends a request that changes an environment and notes that, and locks both in between."""
+    async with asyncio.timeout(PATIENCE_S), rival.transaction():
+        await rival.execute("SELECT FROM environment FOR UPDATE")
+        changing = asyncio.create_task(asyncio.to_thread(request))
+        while not await observer.fetch("SELECT FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        with suppress(asyncpg.DeadlockDetectedError):
+            await rival.execute("LOCK TABLE audit_entry IN EXCLUSIVE MODE")
+    return await changing
+
+
+async def test_F36_when_all_connections_are_busy_that_is_told_and_no_fault(
+    database: PostgreSQLServer, tmp_path: Path
+) -> None:
+    options = [f"--CondaStore.database_url={database.url()}", "--CondaStore.database_connections=2"]
+    with running(tmp_path / "data", *options) as daemon:
+        rival = await asyncpg.connect(database.url())
+        asking = partial(get, f"{daemon.url}/api/v1/namespace/")
+        async with rival.transaction():
+            await rival.execute("LOCK TABLE namespace")
+            answers = [asyncio.create_task(asyncio.to_thread(asking)) for _ in range(4)]
+            [first, *_], others = await asyncio.wait(
+                answers, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            health = await asyncio.to_thread(daemon.request, "GET", "/health/")
+        await rival.close()
+        assert (first.result().status_code, health.status_code) == (503, 200)
+        assert int(first.result().headers["retry-after"]) > 0
+        # Those that had a connection are answered when they can be.
+        assert 200 in [(await answer).status_code for answer in others]
 
 
 def test_conda_stores_calls_work_on_postgresql(

@@ -1,6 +1,8 @@
 """Several daemons on one PostgreSQL, Redis, store and S3: they share the queue, and one may die."""
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -180,3 +182,66 @@ def test_the_queue_is_shared_and_the_work_of_a_dead_daemon_taken_over(
     alive.start()
     eventually(lambda: alive.litter() == [], what=alive.litter)
     assert alive.stop() == 0
+
+
+def test_a_daemon_that_was_stopped_does_not_switch_a_link_back(tmp_path: Path, tiny: str) -> None:
+    """Just before it switches a link it stands still for longer than its lease."""
+    wanted = {"name": "env", "channels": [tiny], "dependencies": ["harmless"]}
+    with postgresql_server() as database, ExitStack() as stack:
+        options = [
+            f"--CondaStore.store_directory={tmp_path / 'store'}",
+            f"--LocalStorage.storage_path={tmp_path / 'storage'}",
+            f"--AuthenticationBackend.secret={SECRET}",
+        ]
+        stopped, other = (
+            Shared(tmp_path / name, database, tmp_path / "store", *options) for name in ("a", "b")
+        )
+        for daemon in (stopped, other):
+            stack.callback(daemon.client.close)
+        stopped.start(CONDASTORE_FAULT="build.link*:*:kill:STOP")
+        stack.callback(stopped.kill)
+        link = stopped.link("env")
+        old = stopped.submit(wanted)
+        seen = [target_when_held(stopped, link)]
+
+        # Its lease ends, and so do its connections; the other one takes over its build.
+        database.kill()
+        database.start()
+        stopped.query("UPDATE task SET lease_until = 0 WHERE state = 'RUNNING'")
+        other.start()
+        stack.callback(other.kill)
+        new = other.submit(wanted)
+        eventually(lambda: stopped.query("SELECT current_build_id FROM environment") == [(new,)])
+        # Whether it waits for the stopped one, or has gone on without.
+        waits = "another daemon has locked"
+        eventually(
+            lambda: (
+                waits in other.output.read_text()
+                or [other.build(each)["status"] for each in (old, new)] == ["COMPLETED"] * 2
+            )
+        )
+        seen.append(target(link))
+        os.kill(stopped.pid, signal.SIGCONT)
+        seen.append(target_when_held(stopped, link))
+        os.kill(stopped.pid, signal.SIGCONT)
+
+        for build_id in (old, new):
+            other.completed(build_id)
+        seen.append(target(link))
+        prefixes = dict(
+            other.query("SELECT key, build_id FROM build_artifact WHERE artifact_type='DIRECTORY'")
+        )
+        assert [prefixes.get(each, 0) for each in seen] == [0, 0, old, new]
+        for daemon in (stopped, other):
+            assert daemon.stop() == 0, daemon.output.read_text()
+
+
+def target(link: Path) -> str:
+    """Returns where a link leads to, or nothing."""
+    return os.readlink(link) if link.is_symlink() else ""
+
+
+def target_when_held(daemon: Daemon, link: Path) -> str:
+    """Returns where a link leads to when a daemon next holds at a fault point."""
+    os.waitid(os.P_PID, daemon.pid, os.WSTOPPED)
+    return target(link)
