@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Table, and_, bindparam, func, literal, nulls_first, or_, select, update
+from sqlalchemy import Table, and_, bindparam, case, func, literal, nulls_first, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -21,6 +21,9 @@ from condastore.views import Statement
 from condastore.wakeups import tell_queued
 
 LEASE_S = 30.0
+# What a task waits until, in seconds from now, is less; what is more was written before the
+# database's clock was set back.
+LONGEST_S = 120.0
 
 _TABLE = cast(Table, Task.__table__)
 # In the order of a claim's fields.
@@ -208,7 +211,7 @@ class TaskQueue:
         the state directory has one daemon. `requeued` is called within the transaction with the
         builds whose tasks wait again, before anybody can claim these.
         """
-        ended = and_(Task.lease_until < epoch(), Task.id.not_in(running))
+        ended = and_(_is_over(Task.lease_until), Task.id.not_in(running))
         another = Task.lease_owner != self._owner
         gone = [
             Task.state == TaskState.RUNNING,
@@ -277,13 +280,19 @@ def _claiming(kinds: tuple[str, ...]) -> Change:
 @cache
 def _starting(kinds: tuple[str, ...]) -> Statement:
     """How many seconds it is until a task of these kinds is ready."""
-    return Statement(select(func.min(Task.not_before) - epoch()).where(*_queued(kinds)))
+    delay_s = case((_is_over(Task.not_before), 0.0), else_=Task.not_before - epoch())
+    return Statement(select(func.min(delay_s)).where(*_queued(kinds)))
 
 
 def _queued(kinds: tuple[str, ...], task: Any = Task) -> tuple[Any, Any]:
     """That a task waits and is of these kinds."""
     # Parameters of their own each, so that the statement's text is made once.
     return task.state == TaskState.QUEUED, task.kind.in_([literal(kind) for kind in kinds])
+
+
+def _is_over(until: Any) -> Any:
+    """That a time has come by the database's clock, or only seems to be still to come."""
+    return or_(until <= epoch(), until > epoch() + LONGEST_S)
 
 
 def _claim(task: Task) -> Claim:
@@ -304,7 +313,7 @@ def _next(kinds: tuple[str, ...]) -> Any:
         .where(
             *_queued(kinds, candidate),
             candidate.namespace == names.c.name,
-            or_(candidate.not_before == 0.0, candidate.not_before <= epoch()),
+            or_(candidate.not_before == 0.0, _is_over(candidate.not_before)),
         )
         .order_by(candidate.priority.desc(), candidate.id)
         .limit(1)
@@ -312,7 +321,9 @@ def _next(kinds: tuple[str, ...]) -> Any:
     running = select(func.count()).where(
         other.state == TaskState.RUNNING, other.namespace == names.c.name
     )
-    served = select(func.max(other.claimed_at)).where(other.namespace == names.c.name)
+    served = select(func.max(other.claimed_at)).where(
+        other.namespace == names.c.name, other.claimed_at <= epoch()
+    )
     return (
         select(Task.id)
         .select_from(names)
