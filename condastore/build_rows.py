@@ -1,5 +1,6 @@
 """Rows of builds: how one is found, named, and moved from a status to another."""
 
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import select
@@ -98,9 +99,14 @@ def move_build(build: Build, to: BuildStatus, info: str | None = None) -> None:
         case BuildStatus.QUEUED:
             build.started_on = None
         case BuildStatus.BUILDING:
-            build.started_on = utcnow()
+            build.started_on = _later(build.scheduled_on)
         case _:
-            build.ended_on = utcnow()
+            build.ended_on = _later(build.started_on or build.scheduled_on)
+
+
+def _later(moment: datetime) -> datetime:
+    """Returns the time; nothing ends before it has begun, even if the clock was set back."""
+    return max(utcnow(), moment)
 
 
 def lose_build(build: Build, info: str) -> None:

@@ -3,7 +3,7 @@
 Times are naive UTC. Enums are stored as their names.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -31,6 +31,15 @@ from condastore.builds import ArtifactType, BuildStatus, KeyVersion
 def utcnow() -> datetime:
     """Returns the time as it is stored: UTC without an offset."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def age(moment: datetime) -> timedelta:
+    """Returns how far away something is that has happened.
+
+    After the clock was set back it seems to be still to come, and what is kept for an hour would
+    be kept until then.
+    """
+    return abs(utcnow() - moment)
 
 
 def row_id(number: int) -> int:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     false,
     func,
     literal,
@@ -37,6 +38,9 @@ from condastore.wakeups import tell_queued
 
 LEASE_S = 30.0
 MAX_DEATHS = 2
+# What a task waits until, in seconds from now, is less; what is more was written before the
+# database's clock was set back.
+LONGEST_S = 120.0
 
 _TABLE = cast(Table, Task.__table__)
 # In the order of a claim's fields.
@@ -252,7 +256,7 @@ class TaskQueue:
         called within the transaction with the builds whose tasks wait again, before anybody can
         claim these.
         """
-        ended = and_(Task.lease_until < epoch(), Task.id.not_in(running))
+        ended = and_(_is_over(Task.lease_until), Task.id.not_in(running))
         another = Task.lease_owner != self._owner
         if not self._database.is_sqlite:
             another = and_(another, is_of(self._directory))
@@ -328,7 +332,8 @@ def _claiming(kinds: tuple[str, ...]) -> Change:
 def _starting(kinds: tuple[str, ...]) -> Statement:
     """How many seconds it is until a task of these kinds is ready for `owner`."""
     waiting = *_queued(kinds), _may_run(Task)
-    return Statement(select(func.min(Task.not_before) - epoch()).where(*waiting))
+    delay_s = case((_is_over(Task.not_before), 0.0), else_=Task.not_before - epoch())
+    return Statement(select(func.min(delay_s)).where(*waiting))
 
 
 def _queued(kinds: tuple[str, ...], task: Any = Task) -> tuple[Any, Any]:
@@ -346,6 +351,11 @@ def _may_run(task: Any) -> Any:
         other.deaths > 0,
     )
     return or_(task.deaths == 0, ~suspect.correlate(None).exists())
+
+
+def _is_over(until: Any) -> Any:
+    """That a time has come by the database's clock, or only seems to be still to come."""
+    return or_(until <= epoch(), until > epoch() + LONGEST_S)
 
 
 def _claim(task: Task) -> Claim:
@@ -366,7 +376,7 @@ def _next(kinds: tuple[str, ...]) -> Any:
         .where(
             *_queued(kinds, candidate),
             candidate.namespace == names.c.name,
-            or_(candidate.not_before == 0.0, candidate.not_before <= epoch()),
+            or_(candidate.not_before == 0.0, _is_over(candidate.not_before)),
             _may_run(candidate),
         )
         .order_by(candidate.priority.desc(), candidate.id)
@@ -375,7 +385,9 @@ def _next(kinds: tuple[str, ...]) -> Any:
     running = select(func.count()).where(
         other.state == TaskState.RUNNING, other.namespace == names.c.name
     )
-    served = select(func.max(other.claimed_at)).where(other.namespace == names.c.name)
+    served = select(func.max(other.claimed_at)).where(
+        other.namespace == names.c.name, other.claimed_at <= epoch()
+    )
     return (
         select(Task.id)
         .select_from(names)

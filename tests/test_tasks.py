@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, text, update
 
-from condastore.database import Database
+from condastore.database import Database, epoch
 from condastore.tables import Task, TaskState
 from condastore.tasks import Claim, Recovery, TaskQueue, _next, enqueue
 from tests.databases import opened
+
+DAY_S = 24 * 3600.0
 
 
 async def add(database: Database, *tasks: tuple[str, int], kind: str = "build") -> list[int]:
@@ -246,8 +248,42 @@ async def test_a_retried_task_waits(database: Database) -> None:
 
 async def test_a_task_that_waits_does_not_hide_those_behind_it(database: Database) -> None:
     waiting, ready = await add(database, ("a", 5), ("a", 0))
-    await change(database, waiting, not_before=1e12)
+    await change(database, waiting, not_before=epoch() + 60)
     assert (await claimed(TaskQueue(database, "me"))).id == ready
+
+
+# A clock that was set back by a day (F47)
+
+
+async def test_a_retry_does_not_wait_for_a_clock_that_was_set_back(database: Database) -> None:
+    [task_id] = await add(database, ("a", 0))
+    await change(database, task_id, not_before=epoch() + DAY_S)
+    queue = TaskQueue(database, "me")
+    assert await queue.next_start(["build"]) == 0
+    assert (await claimed(queue)).id == task_id
+
+
+async def test_a_lease_of_before_the_clock_was_set_back_is_over(database: Database) -> None:
+    lost, fresh = await add(database, ("a", 0), ("a", 0))
+    queue = TaskQueue(database, "me")
+    for task_id in (lost, fresh):
+        assert (await claimed(queue)).id == task_id
+    await change(database, lost, lease_until=epoch() + DAY_S)
+    assert [claim.id for claim in (await queue.recover()).queued] == [lost]
+    assert (await row(database, fresh)).state == TaskState.RUNNING
+
+
+async def test_who_was_served_before_the_clock_was_set_back_gets_his_turn(
+    database: Database,
+) -> None:
+    served, *other = await add(database, ("a", 0), *[("b", 0)] * 3)
+    queue = TaskQueue(database, "me")
+    for task_id in (served, other[0]):
+        assert (await claimed(queue)).id == task_id
+        await queue.finish(task_id, TaskState.DONE)
+    await change(database, served, claimed_at=epoch() + DAY_S)
+    [waiting] = await add(database, ("a", 0))
+    assert (await claimed(queue)).id == waiting
 
 
 async def test_a_cancelled_task_that_went_back_to_the_queue_says_so(database: Database) -> None:

@@ -44,11 +44,13 @@ from condastore.tables import (
     Layer,
     Manifest,
     Task,
+    age,
     manifest_blobs,
     manifest_children,
     utcnow,
 )
 from condastore.tasks import enqueue_once
+from condastore.wall_clock import wall_clock
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,8 @@ class Collector:
 
     async def run(self, _: Run) -> dict[str, Any]:
         """Collects once; each step can be done again after a crash."""
+        if not wall_clock.is_settled():
+            return {"manifests": 0, "freed_bytes": 0}
         await self._drop_images()
         manifests = await self._remove_manifests()
         await self._evict_layers()
@@ -216,7 +220,7 @@ async def collect_regularly(database: Database, pool: Pool, every_s: float, turn
         try:
             async with database.read() as session:
                 collected = await session.scalar(last)
-            if collected is None or collected < utcnow() - timedelta(seconds=every_s):
+            if collected is None or age(collected) > timedelta(seconds=every_s):
                 async with database.write() as session:
                     await turn.check(session)
                     await enqueue_once(session, KIND)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from condastore.database import Database
-from condastore.tables import CondaPackageBuild, KeyValueStore, build_packages, utcnow
+from condastore.tables import CondaPackageBuild, KeyValueStore, age, build_packages, utcnow
 
 LIFETIME = timedelta(days=7)
 # Those beyond are in so few builds that it makes no difference.
@@ -22,7 +22,7 @@ async def popularity(database: Database) -> dict[str, int]:
     """Returns the numbers of builds by the sha256 of their packages, as of the last snapshot."""
     async with database.read() as session:
         row = await session.scalar(select(KeyValueStore).filter_by(**_PLACE))
-    if row is not None and utcnow() - datetime.fromisoformat(row.value["taken_on"]) < LIFETIME:
+    if row is not None and age(datetime.fromisoformat(row.value["taken_on"])) < LIFETIME:
         return dict(row.value["builds"])
     return await _take(database)
 

@@ -20,6 +20,7 @@ from condastore.access import ADMINISTRATOR, Caller
 from condastore.service.parts import Parts
 from condastore.service.usage import usage
 from condastore.tables import Person, UsageSample, utcnow
+from condastore.wall_clock import wall_clock
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,8 @@ async def sample(parts: Parts, now: datetime | None = None) -> None:
     """Notes what takes the disk, once an hour; thins out older samples and the audit log."""
     hour = (now or utcnow()).replace(minute=0, second=0, microsecond=0)
     async with parts.database.read() as session:
-        if await session.scalar(select(func.max(UsageSample.taken_on))) == hour:
+        taken = select(UsageSample.taken_on).where(UsageSample.taken_on == hour).limit(1)
+        if await session.scalar(taken) is not None:
             return
     disk = await asyncio.to_thread(shutil.disk_usage, parts.store.root)
     used = sorted(await usage(parts, ADMINISTRATOR), key=lambda row: row.bytes, reverse=True)
@@ -91,8 +93,9 @@ async def sample(parts: Parts, now: datetime | None = None) -> None:
             session.add_all(
                 UsageSample(taken_on=hour, namespace=n, bytes=b) for n, b in found.items()
             )
-            await _thin_out(session, hour)
-            await audit.prune(session, parts.config.audit_days, parts.config.audit_entries)
+            if wall_clock.is_settled():
+                await _thin_out(session, hour)
+                await audit.prune(session, parts.config.audit_days, parts.config.audit_entries)
     except IntegrityError:
         # Another daemon on the same database was first.
         return

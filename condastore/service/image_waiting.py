@@ -21,7 +21,7 @@ from condastore.errors import NotFound, RegistryError
 from condastore.image_configuration import ContainerRegistry
 from condastore.service.parts import Parts
 from condastore.service.space import check_action
-from condastore.tables import Build, Image, Task, TaskState, utcnow
+from condastore.tables import Build, Image, Task, TaskState, age
 
 KIND = ARTIFACT_TASKS[ArtifactType.DOCKER_MANIFEST]
 POLL_S = 0.25
@@ -134,7 +134,7 @@ class ImageWaiting:
         done = task.state == TaskState.DONE
         remembered_s = STRANGE_S if done else self._config.retry_failed_after
         ended = task.ended_on or task.created_on
-        if ended < utcnow() - timedelta(seconds=remembered_s):
+        if age(ended) > timedelta(seconds=remembered_s):
             return None
         reason = "it was made, and is gone" if done else task.error or "it was canceled"
         raise failed(f"the image of build {build_id} could not be made", reason)

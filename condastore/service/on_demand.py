@@ -36,7 +36,7 @@ from condastore.service.specifications import (
 )
 from condastore.setting_rows import load_settings
 from condastore.specification import CondaSpecification
-from condastore.tables import Build, Environment, Namespace, Task, utcnow
+from condastore.tables import Build, Environment, Namespace, Task, age
 
 _SUGGESTED = 3
 ASKED_BY = "on_demand_for"
@@ -198,7 +198,7 @@ class OnDemand:
 
 
 def _age(build: Build) -> timedelta:
-    return utcnow() - (build.ended_on or build.scheduled_on)
+    return age(build.ended_on or build.scheduled_on)
 
 
 def _unknown(name: str, similar: list[str]) -> str:

@@ -26,6 +26,7 @@ from condastore.tables import (
     Manifest,
     Namespace,
     Specification,
+    age,
     manifest_blobs,
     manifest_children,
     row_id,
@@ -156,12 +157,11 @@ async def first_child(parts: Parts, manifest: Manifest) -> Manifest | None:
 
 async def note_pull(parts: Parts, manifest: Manifest) -> None:
     """Writes down that a manifest was pulled, so that what it needs stays for a while."""
-    now = utcnow()
-    if manifest.pulled_on is not None and manifest.pulled_on > now - PULLED_EVERY:
+    if manifest.pulled_on is not None and age(manifest.pulled_on) < PULLED_EVERY:
         return
     async with parts.database.write() as session:
         await session.execute(
-            update(Manifest).where(Manifest.digest == manifest.digest).values(pulled_on=now)
+            update(Manifest).where(Manifest.digest == manifest.digest).values(pulled_on=utcnow())
         )
 
 

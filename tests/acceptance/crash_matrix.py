@@ -7,13 +7,14 @@ next daemon ends what was acknowledged; the oracle finds nothing; the same story
 import argparse
 import asyncio
 import fnmatch
+import os
 import shutil
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from condastore.faults import STRUCK, VARIABLE
 from devtools.localchannel import make_channel
 from tests.acceptance.harness import Daemon, DaemonDied, assert_becomes_clean, eventually, is_clean
 from tests.acceptance.oracle import assert_sound
+from tests.acceptance.power import Disk, PoweredDaemon, disk
 from tests.acceptance.stories import (
     POINTS,
     Channels,
@@ -37,12 +39,15 @@ from tests.acceptance.stories import (
 from tests.conftest import CACHE
 from tests.databases import fresh, postgresql_server
 
+# The daemon dies, and with it what was not synced; only root can do that.
+POWER = "power"
 ACTIONS = {
     "kill": "kill",
     "TERM": "kill:TERM",
     "ENOSPC": "raise:ENOSPC",
     "EDQUOT": "raise:EDQUOT",
     "EIO": "raise:EIO",
+    POWER: "kill",
 }
 NOT_REACHED = "not reached"
 SHOWN_CHARACTERS = 100
@@ -96,7 +101,8 @@ class Matrix:
         root = Path(tempfile.mkdtemp(prefix=f"{point}-{passing}-{action}-", dir=self._root))
         began = time.monotonic()
         try:
-            happened = self._tell(root / "data", point, f"{point}:{passing}:{ACTIONS[action]}")
+            with disk(root) if action == POWER else nullcontext() as powered:
+                happened = self._tell(root, powered, point, f"{point}:{passing}:{ACTIONS[action]}")
         except Exception as error:
             failed = True
             (root / "failure.txt").write_text(traceback.format_exc())
@@ -107,11 +113,12 @@ class Matrix:
             shutil.rmtree(root)
         return Case(point, passing, action, happened, time.monotonic() - began, failed)
 
-    def _tell(self, data: Path, point: str, fault: str) -> str:
+    def _tell(self, root: Path, powered: Disk | None, point: str, fault: str) -> str:
         kind = story_of(point)
         story, url = kind(self._channels), self._new_database()
         options = [] if url is None else [f"--CondaStore.database_url={url}"]
-        with stopped(data, *options) as daemon:
+        place, daemons = (powered.path, PoweredDaemon) if powered else (root, Daemon)
+        with stopped(place / "data", *options, daemons=daemons) as daemon:
             if story.has_past:
                 daemon.start()
                 story.prepare(daemon)
@@ -122,6 +129,8 @@ class Matrix:
             if happened == NOT_REACHED:
                 return happened
             if happened in ("died", "stopped"):
+                if powered is not None:
+                    powered.cut(daemon)
                 daemon.start()
                 story.tell(daemon)
             assert_sound(daemon)
@@ -245,7 +254,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--database", default="sqlite", choices=["sqlite", "postgresql"])
     arguments = parser.parse_args()
-    arguments.action = arguments.action or list(ACTIONS)
+    possible = [action for action in ACTIONS if action != POWER or os.geteuid() == 0]
+    arguments.action = arguments.action or possible
     return arguments
 
 

@@ -61,9 +61,9 @@ POINTS = fault_points()
 
 
 @contextmanager
-def stopped(data: Path, *arguments: str) -> Iterator[Daemon]:
+def stopped(data: Path, *arguments: str, daemons: type[Daemon] = Daemon) -> Iterator[Daemon]:
     """A daemon that the test starts itself, as often as it likes."""
-    daemon = Daemon(data, *arguments)
+    daemon = daemons(data, *arguments)
     try:
         yield daemon
     finally:

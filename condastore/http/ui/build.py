@@ -16,7 +16,7 @@ from condastore.http.ui.using import NAMES, PATHS
 from condastore.http.ui.views import Action, View
 from condastore.service import artifacts, builds, environments, logs, overview, restoring
 from condastore.service.artifacts import ArtifactState
-from condastore.tables import Build, utcnow
+from condastore.tables import Build, age
 
 TABS = ("log", "packages", "artifacts", "specification")
 PHASES = ("solve", "fetch", "link", "bytecode", "pip", "permissions", "export")
@@ -52,9 +52,7 @@ async def show(view: View) -> Response:
         phase_names=PHASES,
         requested=conda_requirements(build.specification.spec),
         # The task of a build is closed a moment after the build.
-        is_settling=build.ended_on is not None
-        and not phases
-        and utcnow() - build.ended_on < SETTLING,
+        is_settling=build.ended_on is not None and not phases and age(build.ended_on) < SETTLING,
         **await _part(view, build, tab),
     )
 
