@@ -179,7 +179,16 @@ class Daemon:
         links = Links(database, self._store, hooks)
         metrics = Metrics()
         builder = Builder(
-            self._config, defaults, database, self._store, storage, logs, solvers, links, metrics
+            self._config,
+            defaults,
+            database,
+            self._store,
+            storage,
+            logs,
+            solvers,
+            links,
+            metrics,
+            disk.doubt,
         )
         collector = Collector(self._registry, defaults, database, storage)
         remover = Remover(
@@ -248,7 +257,7 @@ class Daemon:
         if isinstance(storage, LocalStorage):
             places["LocalStorage.storage_path"] = Path(storage.storage_path)
         disk = Disk(self._config, places)
-        database.on_full = disk.exhausted
+        database.on_full = disk.doubt
         return disk
 
     def _hooks(self) -> Hooks:

@@ -43,6 +43,11 @@ _PASSING_SQLITE = (
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PROTOCOL,
 )
+_SQLITE_FULL = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_WRITE,
+)
 
 
 def connection_failures() -> tuple[type[Exception], ...]:
@@ -113,14 +118,14 @@ def _passes_on_sqlite(error: sqlite3.Error) -> bool:
 
 
 def _full() -> DatabaseFull:
-    logger.warning("the disk of the database is full")
+    logger.warning("the disk of the database takes no more")
     return DatabaseFull()
 
 
 def _is_sqlite_full(error: BaseException | None) -> bool:
-    """Whether SQLite had no space; for its shared memory that is an error of input and output."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+    """Whether SQLite's disk took no more: for its shared memory, and where a quota is used up (or
+    the disk is broken), that is an error of input and output."""
+    return getattr(error, "sqlite_errorcode", None) in _SQLITE_FULL
 
 
 def on_silence(context: ExceptionContext) -> Exception | None:

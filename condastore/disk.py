@@ -31,6 +31,8 @@ RESERVE_BYTES = RESERVE_FILES * RESERVE_FILE_BYTES
 ROOMY_BYTES = 8 * RESERVE_BYTES
 # Where less is free than this, the reserve is of more use than room that nobody may take.
 FULL_BYTES = RESERVE_BYTES // 2
+# Among the options of an ext4, which has no other sign of it.
+BROKEN = {"emergency_ro", "shutdown"}
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -45,6 +47,18 @@ class Room:
     free_inodes: int | None
     """None where the file system makes as many as are needed."""
     is_read_only: bool
+    is_broken: bool = False
+    """Whether the kernel lets nothing be written because of an error that it found."""
+
+    @property
+    def name(self) -> str:
+        """What it is called for people."""
+        return f"the file system of {' and '.join(self.settings)}"
+
+    @property
+    def reserve(self) -> Path:
+        """What is given up when nothing else can be written."""
+        return self.directory / RESERVE
 
     @property
     def is_exhausted(self) -> bool:
@@ -60,8 +74,10 @@ class Disk:
         self._config = config
         self._places = places
         self._hurry = asyncio.Event()
-        self._exhausted = False
+        # What a quota leaves, no file system says; what the last daemon met, nobody.
+        self._is_in_doubt = True
         self._doubtful: set[Path] = set()
+        self._refusing: set[Path] = set()
         self.rooms: list[Room] = []
         """As they were when last looked at."""
         self.problem: str | None = None
@@ -72,9 +88,9 @@ class Disk:
         if self.problem is not None:
             raise DiskFull(self.problem)
 
-    def exhausted(self) -> None:
+    def doubt(self) -> None:
         """Says that something could not be written, whatever the file system says of its room."""
-        self._exhausted = True
+        self._is_in_doubt = True
         self._hurry.set()
 
     async def run(self, changed: Callable[[], None]) -> None:
@@ -93,19 +109,18 @@ class Disk:
 
     def look(self) -> None:
         """Finds out how much room there is, and gives up the reserve or makes it anew."""
-        exhausted, self._exhausted = self._exhausted, False
+        is_in_doubt, self._is_in_doubt = self._is_in_doubt, False
         self.rooms = self._measured()
         for room in self.rooms:
-            if room.is_read_only:
+            if room.is_read_only or room.is_broken:
                 # What became so with its reserve keeps it.
                 continue
-            reserve = room.directory / RESERVE
-            if exhausted or room.is_exhausted:
-                _give_up(reserve)
-                # A quota may be used up while the file system as a whole has room.
-                self._doubtful.add(reserve)
-            elif self._lack(room) is None and not _is_whole(reserve):
-                self._keep(room, reserve)
+            if room.is_exhausted or (is_in_doubt and not _takes(room, RESERVE_BYTES)):
+                _give_up(room.reserve)
+                self._doubtful.add(room.reserve)
+                self._refusing.add(room.reserve)
+            elif self._known_lack(room) is None and not _is_whole(room.reserve):
+                self._keep(room)
         lacks = [lack for room in self.rooms if (lack := self._lack(room)) is not None]
         problem = "; ".join(lacks) or None
         if problem is not None and self.problem is None:
@@ -114,19 +129,19 @@ class Disk:
             logger.warning("there is room on the disk again")
         self.problem = problem
 
-    def _keep(self, room: Room, reserve: Path) -> None:
+    def _keep(self, room: Room) -> None:
         """Makes the reserve, if there is a good deal more room than it takes.
 
         Where there is doubt, that room is taken for a moment, to see whether it may be.
         """
+        reserve = room.reserve
         if room.free_bytes < ROOMY_BYTES:
             return
         is_doubtful = reserve in self._doubtful
+        if is_doubtful and not _takes(room, ROOMY_BYTES):
+            return
         try:
             reserve.mkdir(exist_ok=True)
-            if is_doubtful:
-                _allocate(reserve / "trial", ROOMY_BYTES - RESERVE_BYTES)
-                (reserve / "trial").unlink()
             for number in range(RESERVE_FILES):
                 _allocate(reserve / str(number), RESERVE_FILE_BYTES)
         except OSError as error:
@@ -137,6 +152,7 @@ class Disk:
                 logger.warning("the reserve %s can't be made: %s", reserve, error)
         else:
             self._doubtful.discard(reserve)
+            self._refusing.discard(reserve)
 
     def _measured(self) -> list[Room]:
         systems: dict[int, list[str]] = {}
@@ -144,7 +160,8 @@ class Disk:
             with suppress(OSError):
                 systems.setdefault(directory.stat().st_dev, []).append(setting)
         rooms = []
-        for settings in systems.values():
+        broken = _broken_devices()
+        for device, settings in systems.items():
             directory = self._places[settings[0]]
             found = os.statvfs(directory)
             rooms.append(
@@ -154,13 +171,30 @@ class Disk:
                     found.f_bavail * found.f_frsize,
                     found.f_favail if found.f_files else None,
                     bool(found.f_flag & os.ST_RDONLY),
+                    device in broken,
                 )
             )
         return rooms
 
     def _lack(self, room: Room) -> str | None:
         """Returns what a file system lacks, and what to do."""
-        where = f"the file system of {' and '.join(room.settings)}"
+        lack = self._known_lack(room)
+        if lack is None and room.reserve in self._refusing and room.free_bytes >= ROOMY_BYTES:
+            return (
+                f"{room.name} takes nothing more, although it says that it has "
+                f"{_amount(room.free_bytes)} free: a quota may be used up; delete builds that "
+                "nobody needs, or raise it"
+            )
+        return lack
+
+    def _known_lack(self, room: Room) -> str | None:
+        """Returns what a file system lacks by its own account."""
+        where = room.name
+        if room.is_broken:
+            return (
+                f"{where} has an error, and so the kernel has made it read-only (see dmesg); stop "
+                "condastore, repair it with fsck, and mount it again"
+            )
         if room.is_read_only:
             return f"{where} is mounted read-only; mount it so that it can be written"
         limit = self._config.min_free_bytes
@@ -190,6 +224,30 @@ def _give_up(reserve: Path) -> None:
         file.unlink(missing_ok=True)
     reserve.rmdir()
     logger.warning("the disk is full: the reserve %s is given up", reserve)
+
+
+def _broken_devices() -> set[int]:
+    """Returns the numbers of those that Linux 6.14 and newer show as writable all the same."""
+    found = set()
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            fields = line.split()
+            if BROKEN & set(fields[-1].split(",")):
+                major, minor = fields[2].split(":")
+                found.add(os.makedev(int(major), int(minor)))
+    return found
+
+
+def _takes(room: Room, size: int) -> bool:
+    """Whether so many bytes may be written there now, also by a quota."""
+    trial = room.directory / f"{RESERVE}.new"
+    try:
+        _allocate(trial, size)
+    except OSError as error:
+        return error.errno not in NO_SPACE
+    finally:
+        trial.unlink(missing_ok=True)
+    return True
 
 
 def _is_whole(reserve: Path) -> bool:

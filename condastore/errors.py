@@ -120,8 +120,8 @@ class DatabaseFull(DatabaseUnavailable):
 
     def __init__(
         self,
-        message: str = "the disk of the database is full; nothing was changed. Try again: deleting "
-        "and cancelling have some space kept for them",
+        message: str = "the disk of the database is full, or takes no more; nothing was changed. "
+        "Try again: deleting and cancelling have some space kept for them",
     ) -> None:
         super().__init__(message)
 

@@ -94,9 +94,9 @@ class DirectoryLock:
                 "c.CondaStore.data_directory and c.CondaStore.store_directory to directories of a "
                 "file system that has locks"
             ) from error
-        os.ftruncate(self._fd, 0)
         # Only who is told of it misses it on a full disk.
         with suppress(OSError):
+            os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def identity(self) -> str:

@@ -3,9 +3,6 @@
 import asyncio
 import errno
 import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,10 @@ import pytest
 
 from condastore import disk as module
 from condastore.configuration import CondaStore
-from condastore.disk import RESERVE, RESERVE_BYTES, RESERVE_FILES, ROOMY_BYTES, Disk, is_full
+from condastore.disk import RESERVE, RESERVE_FILES, ROOMY_BYTES, Disk, is_full
 from condastore.errors import DiskFull
+from devtools.filesystems import break_ext4, limit_btrfs, read_only
+from tests.mounts import mounted
 
 
 def disk(directory: Path, **limits: Any) -> Disk:
@@ -23,17 +22,6 @@ def disk(directory: Path, **limits: Any) -> Disk:
         "CondaStore.store_directory": directory / "not there yet",
     }
     return Disk(CondaStore(data_directory=str(directory), **limits), places)
-
-
-@contextmanager
-def mounted(directory: Path, *options: str) -> Iterator[Path]:
-    mount = ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small file system")
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)
 
 
 def test_enough_room_is_no_problem_and_a_reserve_is_made(tmp_path: Path) -> None:
@@ -56,9 +44,7 @@ def test_too_little_is_refused_and_says_which_setting_it_is(tmp_path: Path, limi
     assert not (tmp_path / RESERVE).exists()
 
 
-def test_the_reserve_stays_while_there_is_too_little_and_goes_when_nothing_can_be_written(
-    tmp_path: Path,
-) -> None:
+def test_the_reserve_stays_while_there_is_too_little(tmp_path: Path) -> None:
     config = CondaStore(data_directory=str(tmp_path), min_free_bytes=1, min_free_inodes=1)
     found = Disk(config, {"CondaStore.data_directory": tmp_path})
     found.look()
@@ -66,43 +52,44 @@ def test_the_reserve_stays_while_there_is_too_little_and_goes_when_nothing_can_b
     found.look()
     assert found.problem is not None
     assert (tmp_path / RESERVE).is_dir()
-    found.exhausted()
-    found.look()
-    assert not (tmp_path / RESERVE).exists()
     config.min_free_bytes = 1
     found.look()
     assert found.problem is None
-    assert (tmp_path / RESERVE).is_dir()
 
 
 def test_a_file_system_that_becomes_read_only_keeps_its_reserve(tmp_path: Path) -> None:
-    with mounted(tmp_path, "size=64m"):
+    with mounted("tmpfs", tmp_path, 64):
         found = disk(tmp_path, min_free_bytes=1, min_free_inodes=1)
         found.look()
-        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
-        # As something else says that is full.
-        found.exhausted()
+        with read_only(tmp_path):
+            found.doubt()
+            found.look()
+            assert found.problem is not None and "is mounted read-only" in found.problem
+            assert (tmp_path / RESERVE).is_dir()
+        found.look()
+        assert found.problem is None
+
+
+def test_F29_an_ext4_with_an_error_takes_nothing(tmp_path: Path) -> None:
+    """Newer kernels say so in its options only."""
+    with mounted("ext4", tmp_path / "small", 64, "errors=remount-ro") as small:
+        found = disk(small, min_free_bytes=1, min_free_inodes=1)
+        found.look()
+        assert found.problem is None
+        break_ext4(small)
         found.look()
         assert found.problem is not None and "read-only" in found.problem
-        assert (tmp_path / RESERVE).is_dir()
-
-
-def test_a_file_system_that_is_mounted_read_only(tmp_path: Path) -> None:
-    with mounted(tmp_path, "size=64m", "ro"):
-        found = disk(tmp_path, min_free_bytes=1, min_free_inodes=1)
-        found.look()
-        with pytest.raises(DiskFull, match="is mounted read-only"):
-            found.require()
+        assert "fsck" in found.problem
 
 
 def test_a_small_file_system_keeps_its_room(tmp_path: Path) -> None:
-    with mounted(tmp_path, "size=16m"):
+    with mounted("tmpfs", tmp_path, 16):
         disk(tmp_path, min_free_bytes=1, min_free_inodes=1).look()
         assert not (tmp_path / RESERVE).exists()
 
 
 def test_a_reserve_is_whole_or_not_there(tmp_path: Path) -> None:
-    with mounted(tmp_path, "size=64m", f"nr_inodes={RESERVE_FILES + 1}"):
+    with mounted("tmpfs", tmp_path, 64, f"nr_inodes={RESERVE_FILES + 1}"):
         found = disk(tmp_path, min_free_bytes=1, min_free_inodes=1)
         found.look()
         assert found.problem is None and not found.rooms[0].is_exhausted
@@ -114,29 +101,39 @@ def test_a_reserve_is_whole_or_not_there(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path / RESERVE)) == RESERVE_FILES
 
 
-def test_a_reserve_does_not_come_back_while_a_quota_is_all_but_used_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """F24: the file system says nothing of it."""
-    left = 2 * RESERVE_BYTES
-    allocate = os.posix_fallocate
+@pytest.mark.parametrize("when", ["something is not written", "a daemon starts"])
+def test_F24_a_quota_that_is_used_up_is_found_out(tmp_path: Path, when: str) -> None:
+    """The file system says nothing of it, and to try costs something."""
+    with mounted("btrfs", tmp_path / "small", 256) as small:
+        found = disk(small, min_free_bytes=1, min_free_inodes=1)
+        found.look()
+        limit_btrfs(small, "8M")
+        with (small / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError):
+            while True:
+                filler.write(bytes(4096))
+        found.look()
+        assert found.problem is None and (small / RESERVE).is_dir()
+        if when == "a daemon starts":
+            found = disk(small, min_free_bytes=1, min_free_inodes=1)
+        else:
+            found.doubt()
+        for _ in range(3):
+            found.look()
+            assert not (small / RESERVE).exists()
+            assert found.problem is not None and "quota" in found.problem
+        limit_btrfs(small, f"{8 * 2**20 + ROOMY_BYTES}")
+        found.look()
+        assert found.problem is None
+        assert len(os.listdir(small / RESERVE)) == RESERVE_FILES
+        assert sorted(os.listdir(small)) == [RESERVE, "filler"]
 
-    def within_quota(fd: int, offset: int, length: int) -> None:
-        if length > left:
-            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-        allocate(fd, offset, length)
 
-    monkeypatch.setattr(os, "posix_fallocate", within_quota)
+def test_a_doubt_that_was_for_nothing_costs_no_reserve(tmp_path: Path) -> None:
     found = disk(tmp_path, min_free_bytes=1, min_free_inodes=1)
     found.look()
-    assert (tmp_path / RESERVE).is_dir()
-    found.exhausted()
-    for _ in range(3):
-        found.look()
-        assert not (tmp_path / RESERVE).exists()
-    left = ROOMY_BYTES
+    found.doubt()
     found.look()
-    assert len(os.listdir(tmp_path / RESERVE)) == RESERVE_FILES
+    assert found.problem is None and (tmp_path / RESERVE).is_dir()
 
 
 def test_a_full_share_is_a_full_disk() -> None:

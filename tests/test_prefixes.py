@@ -1,6 +1,5 @@
 """Where prefixes are, and how they come and go."""
 
-import errno
 import os
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from condastore.configuration import CondaStore
 from condastore.errors import BuildError
 from condastore.prefixes import Store, trees_of
+from tests.mounts import mounted
 
 
 @pytest.fixture
@@ -96,28 +96,23 @@ def test_the_longest_name_can_be_discarded(store: Store) -> None:
     assert len(store.discard(prefix)) == 1
 
 
-def test_what_the_trash_has_of_another_file_system_is_a_link_to_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_trash_has_of_another_file_system_is_a_link_to_it(tmp_path: Path) -> None:
     """F26"""
-    rename = os.rename
-
-    def between_two(source: Path, target: Path) -> None:
-        if target.parent != source.parent:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        rename(source, target)
-
-    prefix = store.prefix("ns", 2, "key")
-    prefix.mkdir(parents=True)
-    monkeypatch.setattr(os, "rename", between_two)
-    [discarded] = store.discard(prefix)
-    assert not prefix.exists() and discarded.is_dir()
-    tree, link = trees_of(discarded)
-    assert (link, tree.parent, tree.is_symlink()) == (discarded, prefix.parent, False)
-    # A link that says anything else is not followed.
-    foreign = store.trash / "foreign"
-    foreign.symlink_to(prefix.parent)
-    assert trees_of(foreign) == [foreign]
+    with mounted("tmpfs", tmp_path / "other", 8) as other:
+        store = Store.of(
+            CondaStore(data_directory=str(tmp_path), build_directory=f"{other}/{{namespace}}")
+        )
+        store.make()
+        prefix = store.prefix("ns", 2, "key")
+        prefix.mkdir(parents=True)
+        [discarded] = store.discard(prefix)
+        assert not prefix.exists() and discarded.is_dir()
+        tree, link = trees_of(discarded)
+        assert (link, tree.parent, tree.is_symlink()) == (discarded, prefix.parent, False)
+        # A link that says anything else is not followed.
+        foreign = store.trash / "foreign"
+        foreign.symlink_to(prefix.parent)
+        assert trees_of(foreign) == [foreign]
 
 
 def test_a_link_in_the_place_of_a_prefix_is_left_alone(tmp_path: Path, store: Store) -> None:

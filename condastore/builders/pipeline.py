@@ -5,8 +5,8 @@ result: what is half done has no record, and is thrown away.
 """
 
 import asyncio
-import errno
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -33,6 +33,7 @@ from condastore.builders.solver import SolverPool
 from condastore.builds import FINAL, ArtifactType, BuildStatus, cancel_marker, storage_key
 from condastore.configuration import CondaStore
 from condastore.database import Database, uninterrupted
+from condastore.disk import is_full
 from condastore.errors import BuildError, CondaStoreError, DatabaseUnavailable
 from condastore.faults import fault
 from condastore.files import PUBLIC, make_directory
@@ -67,7 +68,9 @@ class Builder:
         solvers: SolverPool,
         links: Links,
         metrics: Metrics,
+        on_full: Callable[[], None],
     ) -> None:
+        """`on_full` is called when a build has met the end of the disk."""
         self._config = config
         self._defaults = defaults
         self._database = database
@@ -77,6 +80,7 @@ class Builder:
         self._solvers = solvers
         self._links = links
         self._metrics = metrics
+        self._on_full = on_full
 
     async def run(self, run: Run) -> dict[str, Any]:
         """Builds, unless the build has ended already. A failure is recorded, not raised.
@@ -95,6 +99,8 @@ class Builder:
         except Retry:
             raise
         except (CondaStoreError, OSError) as error:
+            if is_full(error) or (isinstance(error, BuildError) and error.kind == "disk"):
+                self._on_full()
             await self._failed(claim, explain(error))
         except Exception:
             await self._failed(claim, "internal error; the daemon's log has more")
@@ -339,7 +345,7 @@ async def _move_to_completed(session: AsyncSession, build_id: int) -> None:
 
 def explain(error: Exception) -> str:
     """Returns what a user should read about a failure."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_full(error):
         return f"there is no space left on the disk ({error.strerror}); delete builds and try again"
     return str(error)
 

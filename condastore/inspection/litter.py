@@ -1,7 +1,6 @@
 """What only work in progress may leave: half-made files, the trash, logs that nobody reads."""
 
 import json
-import os
 import shutil
 from asyncio import to_thread
 from collections.abc import AsyncIterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from condastore.build_rows import log_key
 from condastore.builds import FINAL
-from condastore.files import half_written, make_directory
+from condastore.files import half_written, move_file
 from condastore.inspection.findings import Finding
 from condastore.inspection.scene import Scene, build_named
 
@@ -120,9 +119,7 @@ async def _is_another_daemons(scene: Scene, key: str) -> bool:
 
 
 def _keep(scene: Scene, path: Path) -> None:
-    target = scene.lost_file(path.name)
-    make_directory(target.parent)
-    os.rename(path, target)
+    move_file(path, scene.lost_file(path.name))
 
 
 def _unsaid(directory: Path) -> list[Path]:

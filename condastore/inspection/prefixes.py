@@ -50,7 +50,8 @@ async def inspect_prefixes(scene: Scene) -> AsyncIterator[Finding]:
         yield Finding(
             "files without a build",
             str(path),
-            f"moved to {scene.lost}, from where it can be taken back",
+            f"moved to {scene.lost}, or to {scene.lost.name} beside it if that is on another file "
+            "system; from there it can be taken back",
             partial(asyncio.to_thread, scene.put_away, path),
         )
 

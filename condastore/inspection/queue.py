@@ -103,4 +103,4 @@ async def _settle(scene: Scene, build_id: int) -> None:
         except BuildError:
             return
     if prefix.is_dir():
-        scene.discard(prefix)
+        scene.store.discard(prefix)

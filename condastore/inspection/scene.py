@@ -1,6 +1,7 @@
 """What is inspected: the database, the disk and the storage of a daemon that does not run."""
 
 import asyncio
+import errno
 import os
 import uuid
 from contextlib import aclosing
@@ -42,8 +43,16 @@ class Scene:
         return self.store.root / ".lost"
 
     def put_away(self, path: Path) -> None:
-        """Moves a directory of the store to `lost`."""
-        _move(path, self.lost / f"{path.parent.name}-{path.name}")
+        """Moves a directory to `lost`; one that is on another file system, to a `.lost` beside it.
+
+        Nothing looks for prefixes where a name begins with a dot.
+        """
+        try:
+            _move(path, self.lost / f"{path.parent.name}-{path.name}")
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _move(path, path.parent / self.lost.name / path.name)
 
     def discard(self, path: Path) -> None:
         """Moves what is of no use to the trash, which is emptied afterwards."""

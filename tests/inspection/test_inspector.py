@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from condastore.build_rows import add_artifact, find_build, log_key
+from condastore.build_rows import add_artifact, find_build, log_key, prefix_of
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.configuration import CondaStore
 from condastore.database import Database
@@ -29,6 +29,7 @@ from condastore.tables import (
     manifest_children,
 )
 from condastore.tasks import TaskQueue, enqueue
+from tests.mounts import mounted
 from tests.rows import add_build
 
 LOST, THERE = (f"sha256:{number:064x}" for number in (1, 2))
@@ -143,6 +144,33 @@ async def test_what_somebody_else_keeps_beside_prefixes_stays(scene: Scene) -> N
     assert (scene.store.root / "default" / f"prefix-{build_id}").is_dir()
     kept = {path.name for path in scene.lost.iterdir()}
     assert kept == {f"{scene.store.root.name}-{unknown}", "default-12345678-1-99-stray"}
+
+
+async def test_F26_prefixes_on_another_file_system_are_put_away_there(
+    database: Database, tmp_path: Path
+) -> None:
+    with mounted("tmpfs", tmp_path / "other", 8) as other:
+        config = CondaStore(data_directory=str(tmp_path), build_directory=f"{other}/{{namespace}}")
+        store = Store.of(config)
+        store.make()
+        storage = LocalStorage(storage_path=str(tmp_path / "storage"))
+        scene = Scene(database, store, storage, tmp_path, None, 3600)
+        stray = other / "default/12345678-1-99-stray"
+        build_id = await add_build(database, status=BuildStatus.BUILDING)
+        async with database.read() as session:
+            half_built = prefix_of(store, await find_build(session, build_id))
+        for prefix in (stray, half_built):
+            (prefix / "conda-meta").mkdir(parents=True)
+
+        found = await inspect(scene)
+        assert await mend_all(found) == {}
+
+        kinds = {finding.kind for finding in found}
+        assert kinds == {"build that nothing works on", "files without a build"}
+        # Whoever mends empties the trash afterwards.
+        assert {finding.kind for finding in await inspect(scene)} == {"file on its way out"}
+        assert (other / "default/.lost" / stray.name / "conda-meta").is_dir()
+        assert not half_built.exists()
 
 
 async def test_what_was_put_away_before_is_not_overwritten(scene: Scene) -> None:
