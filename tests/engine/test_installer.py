@@ -26,10 +26,27 @@ PATH = os.environ["PATH"]
 def made(tmp_path_factory: pytest.TempPathFactory, small_channel: Path) -> Place:
     """An environment with `installer` beside it, which tests leave as they are."""
     place = Place(tmp_path_factory.mktemp("made"))
-    place.build(place.solve(small_channel, "python 3.11.*", "flask"), bytecode=False)
+    records = place.solve(small_channel, "python 3.11.*", "flask")
+    place.build([*records, scripts_of_a_package(place)], bytecode=False)
     outcome = make(place, place.root / "installer")
     assert outcome.phases == ["installer"]
     return place
+
+
+def scripts_of_a_package(place: Place) -> dict[str, Any]:
+    """A package with a Python script that has its prefix twice, and one of a shell."""
+    room = "/opt/placeholder"
+    python = f"#!{room}/bin/python\nprint('{room}')\n"
+    shell = f"#!/bin/sh\necho '{room}/share'\n"
+    members = [
+        RawMember("bin/twice", python.encode(), 0o755),
+        RawMember("bin/tell", shell.encode(), 0o755),
+    ]
+    text = {"file_mode": "text", "prefix_placeholder": room}
+    entries = [path_entry(member) | text for member in members]
+    paths = {"info/paths.json": json.dumps({"paths": entries, "paths_version": 1}).encode()}
+    record = write_package(place.root / "channel", members, paths)
+    return record | {"channel": (place.root / "channel").as_uri()}
 
 
 @pytest.fixture
@@ -157,17 +174,24 @@ def test_without_a_yes_nothing_is_done(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["prefix", "with a space", "long" * 30])
+@pytest.mark.parametrize(
+    "name", ["prefix", "with a space", "long" * 30, '"quoted" $HOME `dir` % ü' * 4]
+)
 def test_scripts_work_in_an_environment_that_is_not_activated(installer: Path, name: str) -> None:
     with tempfile.TemporaryDirectory(prefix="x", dir="/tmp") as directory:
         prefix = Path(directory) / name
         assert started(installer, "-b", "-p", prefix).returncode == 0
-        flask = prefix / "bin" / "flask"
-        ended = subprocess.run([flask, "--version"], capture_output=True, env={})
-        assert ended.stdout.startswith(b"Python 3.11"), ended
-        python = subprocess.run([prefix / "bin" / "python", "-V"], capture_output=True, env={})
-        assert python.stdout.startswith(b"Python 3.11"), python
-        assert os.access(flask, os.X_OK)
+
+        def output(script: str, *arguments: str) -> str:
+            command = (str(prefix / "bin" / script), *arguments)
+            ended = subprocess.run(command, capture_output=True, text=True, env={})
+            assert ended.returncode == 0, ended
+            return ended.stdout
+
+        assert output("flask", "--version").startswith("Python 3.11")
+        assert output("python", "-V").startswith("Python 3.11")
+        assert output("twice") == f"{prefix}\n"
+        assert output("tell") == f"{prefix}/share\n"
         assert not list(prefix.glob("bin/*.new"))
 
 

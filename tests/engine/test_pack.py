@@ -24,6 +24,7 @@ import zstandard
 from conda_pack.core import File
 
 from condastore.engine.events import EngineError
+from condastore.engine.pack.interpreters import name_interpreters
 from condastore.engine.pack.members import Members
 from tests.engine.conftest import Outcome, Place, child, remain, run, wait_until
 from tests.engine.test_store import record_of
@@ -140,7 +141,11 @@ def test_an_archive_unpacks_to_what_conda_packs_does(built: Place, tmp_path: Pat
     outcome = pack(built, tmp_path / "ours.tar.gz")
     conda_pack.pack(prefix=str(built.prefix), output=str(tmp_path / "theirs.tar.gz"))
     ours = unpacked(tmp_path / "ours.tar.gz", tmp_path / "there")
-    theirs = unpacked(tmp_path / "theirs.tar.gz", tmp_path / "there")
+    unpack(tmp_path / "theirs.tar.gz", tmp_path / "there")
+    name_interpreters(str(tmp_path / "there" / "bin"))
+    theirs = contents(tmp_path / "there")
+    # It does that itself.
+    assert ours.pop("bin/conda-unpack") != theirs.pop("bin/conda-unpack")
     assert ours["leak"] == (stat.S_IFLNK | 0o777, "/etc/passwd")
     assert ours["bin/greet"] != before["bin/greet"]
     assert f"{TREE}/alpha/__init__.py" in ours
@@ -173,6 +178,11 @@ def test_the_unpacked_environment_works(built: Place, tmp_path: Path) -> None:
     assert output("greet") == "greetings\n"
     activate = f'. "{target}/bin/activate" && flask --version'
     assert "Flask" in output("bash", "-c", activate)
+    # Scripts of packages, of pip and of the user, without an activation.
+    environment.clear()
+    assert "Flask" in output(f"{target}/bin/flask", "--version")
+    assert output(f"{target}/bin/greet") == "greetings\n"
+    assert "pip" in output(f"{target}/bin/pip", "--version")
     assert str(built.prefix) not in (target / "conda-meta" / "state").read_text()
 
 

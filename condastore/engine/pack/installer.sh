@@ -219,39 +219,6 @@ unpack() {
     "$python" -B -E -s -S "$PREFIX/bin/conda-unpack" || fail "$NAME could not be adapted to $PREFIX."
 }
 
-# In an archive, scripts ask env for their Python, and so work in an environment that is activated.
-# Here they can name it, and then always work. Where the kernel takes no such first line, because it
-# is too long or has a space in it, a shell starts Python, which sees no more than a text there.
-name_python() {
-    [ "$PYTHON" = yes ] || return 0
-    "$python" -B -E -s -S - "$PREFIX/bin" <<'PROGRAM' || fail "The scripts of $NAME can't be adapted."
-import os, re, sys
-
-folder = os.path.abspath(sys.argv[1])
-for name in os.listdir(folder):
-    path = os.path.join(folder, name)
-    if os.path.islink(path) or not os.path.isfile(path):
-        continue
-    with open(path, "rb") as script:
-        asks = re.match(br"#! ?/usr/bin/env (python[0-9.]*)(| [^\n]*)\n", script.read(200))
-        if not asks or not os.path.exists(os.path.join(folder, asks.group(1).decode())):
-            continue
-        program = os.path.join(os.fsencode(folder), asks.group(1))
-        names = b"#!" + program + asks.group(2) + b"\n"
-        script.seek(asks.end())
-        rest = script.read()
-    if len(names) > 127 or re.search(br"\s", program):
-        if re.search(br"[\"'`$\\]", program + asks.group(2)) or b"__future__" in rest:
-            continue
-        start = b"'''exec' \"" + program + b"\"" + asks.group(2)
-        names = b"#!/bin/sh\n" + start + b" \"$0\" \"$@\"\n' '''\n"
-    with open(path + ".new", "wb") as new:
-        new.write(names + rest)
-        os.chmod(path + ".new", os.stat(path).st_mode)
-    os.rename(path + ".new", path)
-PROGRAM
-}
-
 finish() {
     MADE=
     if [ -n "$OLD" ]; then
@@ -305,6 +272,5 @@ trap 'exit 130' 2
 trap 'exit 143' 15
 make_prefix
 unpack
-name_python
 finish
 exit 0

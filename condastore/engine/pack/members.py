@@ -9,11 +9,22 @@ import stat
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from condastore.engine.events import EngineError
+from condastore.engine.pack import interpreters
 from condastore.engine.pack.fragments import Record
 from condastore.engine.pack.parts import File
 
+_UNPACK = "bin/conda-unpack"
+# For where conda-pack's own text has read its arguments and replaced the prefixes. The text is
+# quoted because a Python 2 would not understand it.
+_UNPACK_END = """
+
+if __name__ == "__main__" and not args.version and sys.version_info >= (3, 6):
+    exec({text!r})
+    name_interpreters(os.path.dirname(os.path.abspath(__file__)))
+"""
 _READ_BYTES = 1 << 20
 _END = bytes(2 * tarfile.BLOCKSIZE)
 # What a header of an ordinary file has after its checksum: its kind, no link, and no owner.
@@ -79,6 +90,9 @@ class Members:
         """For conda_pack: this file, as it is."""
         self._pending = _Member(source, target)
         if self._stamp is not None:
+            if target == _UNPACK:
+                end = _UNPACK_END.format(text=Path(interpreters.__file__).read_text("utf-8"))
+                self._pending = _Member(source, target, Path(source).read_bytes() + end.encode())
             self._put(self._pending, self._stamp)
 
     def add_bytes(self, source: str, data: bytes, target: str) -> None:
