@@ -20,8 +20,10 @@ _skips: set[str] = set()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds which database the daemons of the acceptance tests have; other tests try both."""
+    """Adds which database the daemons of the acceptance tests have (other tests try both), and how
+    many random histories they live through instead of the two that CI has time for."""
     parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.addoption("--histories", type=int)
 
 
 @pytest.fixture(scope="session")

@@ -206,7 +206,7 @@ def main() -> int:
     with (
         _databases(arguments.database) as new_database,
         tempfile.TemporaryDirectory(prefix="condastore-channels-") as directory,
-        channels(Path(directory), _small_channel()) as made,
+        channels(Path(directory), small_channel()) as made,
     ):
         root = Path(tempfile.mkdtemp(prefix="crash-matrix-"))
         for case in Matrix(root, made, new_database).cases(points, arguments.action):
@@ -242,7 +242,8 @@ def _databases(kind: str) -> Iterator[Callable[[], str | None]]:
         yield lambda: asyncio.run(fresh(server))
 
 
-def _small_channel() -> Path:
+def small_channel() -> Path:
+    """Returns the channel of that name, made once a machine."""
     return make_channel("small", CACHE / "channels" / "small", CACHE / "wheels")
 
 

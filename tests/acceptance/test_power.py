@@ -35,8 +35,9 @@ def test_what_was_answered_survives_power_cuts(powered: Disk, tiny: str) -> None
         daemon.start()
         for queued in (build_id, removed):
             daemon.completed(queued)
-        daemon.request("POST", f"/build/{build_id}/artifacts/DOCKER_MANIFEST/")
-        daemon.made(build_id, "DOCKER_MANIFEST")
+        daemon.request("POST", f"/build/{build_id}/artifacts/CONDA_PACK/")
+        daemon.made(build_id, "CONDA_PACK")
+        archive = daemon.request("GET", f"/build/{build_id}/archive/").content
         powered.cut(daemon)
 
         daemon.start()
@@ -46,6 +47,7 @@ def test_what_was_answered_survives_power_cuts(powered: Disk, tiny: str) -> None
         assert os.readlink(daemon.link("survivor")) == keys["DIRECTORY"]
         assert (daemon.link("survivor") / "share/harmless").read_text() == "attacked"
         assert daemon.log(build_id).endswith("\n")
+        assert daemon.request("GET", f"/build/{build_id}/archive/").content == archive != b""
         assert daemon.request("DELETE", "/environment/default/removed/").status_code == 200
         powered.cut(daemon)
 
