@@ -6,14 +6,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from condastore.errors import ConfigurationError
+from condastore.errors import ConfigurationError, NotYet
 from condastore.files import make_directory
 
 # So long a daemon may prepare a store that others wait for.
 SHARE_S = 60.0
 
 
-class InUse(ConfigurationError):
+class InUse(NotYet):
     """Another daemon uses the directory."""
 
 
