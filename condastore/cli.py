@@ -164,4 +164,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COMMANDS[command](rest)
     except (ConfigurationError, TraitError) as error:
         print(f"condastore: {error}", file=sys.stderr)
-        return 1
+        if command != "serve":
+            return 1
+        return getattr(error, "exit_status", ConfigurationError.exit_status)

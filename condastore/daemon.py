@@ -63,6 +63,7 @@ from condastore.storage import LocalStorage, Storage
 from condastore.storage.outbox import Outbox
 from condastore.streams import LogHub
 from condastore.systemd.activation import inherited
+from condastore.systemd.journal import is_journal
 from condastore.systemd.notify import Notifier
 from condastore.tasks import TaskQueue
 from condastore.wakeups import Wakeups
@@ -512,7 +513,10 @@ class Daemon:
             host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         url = f"{scheme}://{host}{self._app.url_prefix.rstrip('/')}"
         lines = [f"condastore {__version__} serves {url}/api/v1/{where}"]
-        if self._app.print_token:
+        if is_journal(os.environ, STANDARD_OUTPUT):
+            # More people may read that than may know the token.
+            lines.append("the admin token, needed to change anything: see `condastore token`")
+        elif self._app.print_token:
             lines.append(f"admin token, needed to change anything: {token.text}")
             if issubclass(self._app.authentication_class, TokenAuthentication):
                 lines.append(f"to sign in, open {url}/login/?token={token.text}")

@@ -28,7 +28,7 @@ from sqlalchemy.types import Float
 
 from condastore.changes import Changes, ConnectionChanges, committed
 from condastore.database_failures import connection_failures, explained, on_silence
-from condastore.errors import ConfigurationError, DatabaseFull, DatabaseUnavailable
+from condastore.errors import ConfigurationError, DatabaseFull, DatabaseUnavailable, NotYet
 from condastore.files import move_file
 from condastore.migrations import HEAD
 from condastore.sqlite import SqliteThreads
@@ -230,7 +230,7 @@ class Database:
                 self._changes.start([_connect_writer(self._url.database or "")])
         except failures as error:
             cause = getattr(error, "orig", None) or error
-            raise ConfigurationError(
+            raise NotYet(
                 f"the database at CondaStore.database_url "
                 f"({self._url.render_as_string(hide_password=True)}) can't be opened: "
                 f"{str(cause) or 'it does not answer'}"

@@ -17,6 +17,7 @@ CondaStoreError                    500
 ├── DiskFull                       507  nothing begins that takes space
 ├── RegistryError                       what a registry's client is told; its code has the status
 ├── ConfigurationError                  the daemon can't start like this
+│   └── NotYet                          it may be able to later, by itself
 └── BuildError                          a build failed; the text is shown to its user
 """
 
@@ -147,6 +148,15 @@ class RegistryError(CondaStoreError):
 
 class ConfigurationError(CondaStoreError):
     """The daemon can't start with this configuration or this state directory."""
+
+    exit_status = 78
+    """What it then ends with (EX_CONFIG): somebody has to mend something first."""
+
+
+class NotYet(ConfigurationError):
+    """Something that the daemon needs is not there now, and may be later."""
+
+    exit_status = 1
 
 
 class BuildError(CondaStoreError):

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from condastore.errors import ConfigurationError
+from condastore.errors import ConfigurationError, NotYet
 from condastore.files import make_directory
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ LOOK_S = 0.02
 LONG_S = 5.0
 
 
-class InUse(ConfigurationError):
+class InUse(NotYet):
     """Another daemon uses the directory."""
 
 

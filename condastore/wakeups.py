@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from condastore.database import Database
-from condastore.errors import ConfigurationError
+from condastore.errors import ConfigurationError, NotYet
 from condastore.tables import Task, TaskState
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ async def _connected(database: Database, lock: str) -> "asyncpg.Connection[Any] 
             connection, found = None, connection
             return found
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise ConfigurationError(
+        raise NotYet(
             f"the database at CondaStore.database_url can't be opened: {str(error) or 'no answer'}"
         ) from error
     finally:
@@ -109,7 +109,7 @@ class Wakeups:
             return
         self._connection = await _connected(self._database, "pg_try_advisory_lock_shared")
         if self._connection is None:
-            raise ConfigurationError(
+            raise NotYet(
                 "condastore db or condastore storage is at work on the database at "
                 "CondaStore.database_url; wait until it is done"
             )

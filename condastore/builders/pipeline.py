@@ -176,6 +176,7 @@ class Builder:
         if recorded:
             await self._complete(build)
             return None
+        logger.info("build %d of %s begins", build_id, arn(build))
         fault("build.begun")
         return plan
 
@@ -250,6 +251,7 @@ class Builder:
         fault("build.linked")
         await self._database.insist(lambda session: _move_to_completed(session, build_id))
         fault("build.completed")
+        logger.info("build %d of %s is COMPLETED", build_id, arn(build))
         self._metrics.build_ended(BuildStatus.COMPLETED)
         await self._logs.end(build_id, log_key(build), BuildStatus.COMPLETED)
 
@@ -317,6 +319,7 @@ class Builder:
             add_artifact(build, ArtifactType.LOGS, key)
             if build.started_on is not None:
                 await enqueue_once(session, "tidy")
+        logger.info("build %d of %s is %s: %s", build_id, arn(build), status, text)
         if status in FINAL:
             self._metrics.build_ended(status)
             await self._logs.end(build_id, key, status)

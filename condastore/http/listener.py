@@ -14,7 +14,7 @@ from typing import Any
 from hypercorn.config import Config, Sockets
 from hypercorn.protocol import ws_stream
 
-from condastore.errors import ConfigurationError
+from condastore.errors import ConfigurationError, NotYet
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Listener(socket.socket):
             listener.listen()
         except OSError as error:
             listener.close()
-            raise ConfigurationError(
+            raise NotYet(
                 f"port {port} on {address} can't be used: {error.strerror}; set "
                 "c.CondaStoreServer.port to a free one, or to 0"
             ) from error
@@ -83,7 +83,7 @@ class Listener(socket.socket):
             beside.rename(path)
         except OSError as error:
             listener.close()
-            raise ConfigurationError(
+            raise NotYet(
                 f"the socket {path} can't be used: {error.strerror or error}; set "
                 "c.CondaStoreServer.unix_socket to a path that this user may write to"
             ) from error

@@ -244,6 +244,7 @@ async def rebuild(parts: Parts, caller: Caller, build_id: int) -> int:
             raise InvalidInput(f"environment of build {build_id} is being deleted")
         build = await queue_build(parts, session, caller, old.environment, old.specification_id)
         _record(session, caller, Action.BUILD_REBUILD, old, build.id, {"of": old.id})
+    logger.info("build %d of %s is queued", build.id, arn(old))
     parts.pool.wake()
     return build.id
 

@@ -1,6 +1,7 @@
 """Posting a specification, which queues a build."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ from condastore.specification import (
 )
 from condastore.tables import Base, Build, Environment, Namespace
 from condastore.tables import Specification as SpecificationRow
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ async def submit(
             details = {"of": submission.restores}
             action = Action.BUILD_RESTORE
             record(session, caller, action, *place, build_id=build.id, details=details)
+    logger.info("build %d of %s/%s is queued", build.id, *place)
     parts.pool.wake()
     return build.id
 

@@ -20,7 +20,7 @@ from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError
 from traitlets import Bool, Dict, Integer, List, TraitError, Unicode, validate
 
-from condastore.errors import ConfigurationError, StorageUnavailable
+from condastore.errors import NotYet, StorageUnavailable
 from condastore.storage import multipart
 from condastore.storage.base import Storage, Stored, key_parts
 
@@ -112,7 +112,7 @@ class S3Storage(Storage):
         return endpoint
 
     async def open(self) -> None:
-        """Looks whether the bucket can be used. Raises `ConfigurationError`."""
+        """Looks whether the bucket can be used. Raises `NotYet`."""
         self._stack = AsyncExitStack()
         session = self._session()
         try:
@@ -128,7 +128,7 @@ class S3Storage(Storage):
             await self._abort_abandoned()
         except _FAILURES as error:
             await self.close()
-            raise ConfigurationError(self._explain(error)) from error
+            raise NotYet(self._explain(error)) from error
 
     async def close(self) -> None:
         await self._stack.aclose()

@@ -51,6 +51,8 @@ class JournalHandler(logging.Handler):
     def __init__(self, path: str = SOCKET) -> None:
         """Raises `OSError` if there is no journal at this path."""
         super().__init__()
+        # The rest is in fields of its own.
+        self.setFormatter(logging.Formatter())
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise FileNotFoundError(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)

@@ -72,7 +72,12 @@ class Notifier:
         """
         while self.watchdog_s and not any(task.done() for task in watched):
             self.tell(WATCHDOG=1)
-            await asyncio.sleep(self.watchdog_s / FED_TIMES)
+            # It holds nobody up who waits for all of the daemon to end.
+            await asyncio.wait(
+                watched,
+                timeout=self.watchdog_s / FED_TIMES,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
 
     def close(self) -> None:
         """Ends it."""

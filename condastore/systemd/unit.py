@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -73,10 +74,23 @@ class Unit:
         self._storage_path = storage.storage_path if isinstance(storage, LocalStorage) else ""
         self._is_remote = not isinstance(storage, LocalStorage)
         self._has_pam = issubclass(app.authentication_class, PAMAuthentication)
-        for path in [self._config_file, *self._written]:
-            if path is not None and _is_in(path, _PRIVATE):
+        if not is_users:
+            self._check_paths()
+
+    def _check_paths(self) -> None:
+        """Raises `ConfigurationError` for what a service of the account can't get at."""
+        for path in [*self._program, *self._read, *self._written]:
+            if _is_in(path, _PRIVATE):
                 raise ConfigurationError(
                     f"{path} can't be used by a service: its /tmp is its own (PrivateTmp)"
+                )
+        for path in self._program:
+            closed = next((up for up in reversed(path.parents) if _is_closed(up)), None)
+            if closed is not None:
+                raise ConfigurationError(
+                    f"{path} is needed, and the account {USER} can't go through {closed}: install "
+                    "condastore elsewhere, such as in /opt/condastore, and with a Python that "
+                    "everyone can run, such as /usr/bin/python3"
                 )
 
     def service(self) -> str:
@@ -146,16 +160,20 @@ class Unit:
         yield "Description=condastore: conda environments for everyone on this machine"
         yield "After=network-online.target"
         yield "Wants=network-online.target"
+        yield "StartLimitIntervalSec=0"
         yield ""
         yield "[Service]"
         yield "Type=notify"
         yield "NotifyAccess=main"
+        yield "SyslogIdentifier=condastore"
         yield f"ExecStart={self._command()}"
         yield "ExecReload=/bin/kill -HUP $MAINPID"
         yield f"TimeoutStartSec={START_S}"
         yield f"WatchdogSec={WATCHDOG_S}"
+        yield "# It is started again however often it dies; not if somebody must mend something."
         yield "Restart=on-failure"
         yield "RestartSec=2"
+        yield f"RestartPreventExitStatus={ConfigurationError.exit_status}"
         yield ""
         yield "# Builds get their time to finish; what is left of them then ends with the daemon."
         yield "KillMode=mixed"
@@ -235,15 +253,19 @@ class Unit:
         for path in others:
             yield f"ReadWritePaths={path}"
         yield "ConfigurationDirectory=condastore"
+        yield "ConfigurationDirectoryMode=0750"
         yield "LogsDirectory=condastore"
         yield "CacheDirectory=condastore"
-        seen = [Path(sys.executable), Path(sys.prefix), Path(sys.base_prefix), *self._read]
-        if any(_is_in(path, _HOMES) for path in (*others, *seen)):
+        if any(_is_in(path, _HOMES) for path in (*others, *self._program, *self._read)):
             yield "# What it needs is in a home directory, so it sees them all."
             yield "ProtectHome=read-only"
         else:
             yield "ProtectHome=yes"
         yield ""
+
+    @property
+    def _program(self) -> list[Path]:
+        return [Path(sys.executable), Path(sys.prefix), Path(sys.base_prefix)]
 
     @property
     def _read(self) -> list[Path]:
@@ -285,6 +307,15 @@ def _fixed(template: str, store: Path) -> Path:
 
 def _is_in(path: Path, directories: list[Path]) -> bool:
     return any(path.is_relative_to(directory) for directory in directories)
+
+
+def _is_closed(directory: Path) -> bool:
+    """Whether it is known that the account can't go through a directory."""
+    try:
+        mode, names = directory.stat().st_mode, (directory.owner(), directory.group())
+    except (OSError, KeyError):
+        return False
+    return not (mode & stat.S_IXOTH or USER in names)
 
 
 def _of_systemd(path: Path) -> bool:

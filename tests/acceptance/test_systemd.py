@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from condastore.errors import ConfigurationError
 from tests.acceptance.harness import eventually
 from tests.acceptance.supervisor import DEADLINE_S, Supervisor, ready, says, supervised
 
@@ -173,6 +174,6 @@ def test_a_socket_that_can_not_be_listened_on_is_refused(
     with socket.socket(socket.AF_INET) as idle:
         idle.bind(("127.0.0.1", 0))
         with supervised(supervisor, tmp_path / "data", listening=idle) as daemon:
-            assert daemon.wait() == 1
+            assert daemon.wait() == ConfigurationError.exit_status
             assert "condastore.socket must have a ListenStream= line" in daemon.output.read_text()
     assert all("READY" not in message for message in supervisor.heard)

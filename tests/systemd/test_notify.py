@@ -107,6 +107,14 @@ async def test_the_watchdog_is_fed_until_a_watched_task_ends(tmp_path: Path) -> 
         notifier.close()
 
 
+async def test_a_patient_watchdog_keeps_nobody_from_ending() -> None:
+    notifier = Notifier({"WATCHDOG_USEC": "3600000000"})
+    ended = asyncio.create_task(asyncio.sleep(0.01))
+    async with asyncio.timeout(PATIENCE_S):
+        await notifier.feed_watchdog([ended])
+    assert ended.done()
+
+
 @pytest.mark.parametrize(
     ("environment", "seconds"),
     [

@@ -154,6 +154,18 @@ def test_the_socket(capsys: pytest.CaptureFixture[str]) -> None:
     assert "RuntimeDirectory=condastore" in service
 
 
+def test_a_program_that_the_account_can_not_run_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("condastore.systemd.unit._PRIVATE", [])
+    (tmp_path / "closed" / "python").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0o700)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "closed" / "python"))
+    assert main(["systemd"]) == 1
+    assert "the account condastore can't go through" in capsys.readouterr().err
+    assert main(["systemd", "--user"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
