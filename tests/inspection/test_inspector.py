@@ -154,7 +154,7 @@ async def test_F26_prefixes_on_another_file_system_are_put_away_there(
         store = Store.of(config)
         store.make()
         storage = LocalStorage(storage_path=str(tmp_path / "storage"))
-        scene = Scene(database, store, storage, tmp_path, None, 3600)
+        scene = Scene(database, store, storage, tmp_path, None, 3600, "here")
         stray = other / "default/12345678-1-99-stray"
         build_id = await add_build(database, status=BuildStatus.BUILDING)
         async with database.read() as session:
