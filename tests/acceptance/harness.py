@@ -128,7 +128,7 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
-    def wait(self, timeout_s: float = 60) -> int:
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Waits until the daemon ends by itself; returns its exit status."""
         assert self.process is not None
         return self.process.wait(timeout_s)
@@ -138,7 +138,7 @@ class Daemon:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE_S)
 
     # The API
 
