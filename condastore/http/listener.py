@@ -57,7 +57,8 @@ class Listener(socket.socket):
             listener.listen()
         except OSError as error:
             listener.close()
-            raise NotYet(
+            kind = ConfigurationError if error.errno == errno.EACCES else NotYet
+            raise kind(
                 f"port {port} on {address} can't be used: {error.strerror}; set "
                 "c.CondaStoreServer.port to a free one, or to 0"
             ) from error

@@ -22,7 +22,7 @@ from condastore.http.oauth import OAuthLogin
 from condastore.http.pages import page
 from condastore.http.parameters import SMALL_BODY_BYTES, Body, json_body
 from condastore.http.problems import json_response
-from condastore.http.redirects import after_login, safe_next
+from condastore.http.redirects import after_login, base, safe_next
 from condastore.names import check_name
 
 WRONG = "Invalid authentication credentials"
@@ -187,7 +187,7 @@ class Logout:
         if token is not None:
             await parts_of(request).identities.revoke(token)
         target = safe_next(request, request.query_params.get("next"))
-        response = RedirectResponse(target or str(request.base_url), 303)
+        response = RedirectResponse(target or base(request), 303)
         return forget(response, self._authentication)
 
 

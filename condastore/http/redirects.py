@@ -35,4 +35,10 @@ def after_login(request: Request) -> str:
     """Returns where to go on: as the query says, or the page that asked to sign in, or the base."""
     stored = request.session.pop("next", None)
     asked = safe_next(request, request.query_params.get("next"))
-    return asked or safe_next(request, stored) or str(request.base_url)
+    return asked or safe_next(request, stored) or base(request)
+
+
+def base(request: Request) -> str:
+    """Returns the address of the first page; before it a proxy may have other pages of its own."""
+    root: str = request.scope["root_path"]
+    return str(request.base_url.replace(path=f"{root}/"))

@@ -24,6 +24,8 @@ WATCHDOG_S = 60
 STOP_GRACE_S = 30
 # What a build's child, with the threads of its downloads, has of processes and threads.
 TASKS_PER_BUILD = 512
+# Those below are root's.
+FIRST_FREE_PORT = 1024
 _HOMES = [Path("/home"), Path("/root"), Path("/run/user")]
 _PRIVATE = [Path("/tmp"), Path("/var/tmp")]
 
@@ -161,6 +163,14 @@ class Unit:
         yield "After=network-online.target"
         yield "Wants=network-online.target"
         yield "StartLimitIntervalSec=0"
+        if (
+            not self._is_users
+            and not self._app.unix_socket
+            and 0 < self._app.port < FIRST_FREE_PORT
+        ):
+            yield "# Only systemd can open that port: see `condastore systemd --socket`."
+            yield "Requires=condastore.socket"
+            yield "After=condastore.socket"
         yield ""
         yield "[Service]"
         yield "Type=notify"
@@ -247,6 +257,8 @@ class Unit:
             yield "StateDirectoryMode=0755"
         if runtime:
             yield f"RuntimeDirectory={' '.join(runtime)}"
+            # It may be condastore.socket's.
+            yield "RuntimeDirectoryPreserve=yes"
         if not self._prefixes.is_relative_to(self._config.store_directory):
             yield "# Each line is a mount of its own, and build_directory is outside of the store:"
             yield "# environments can't share packages by hard links. See docs/deployment.md."

@@ -241,6 +241,9 @@ def used_through(
     assert page.status_code == 200
     redirected = client.get(outer.removesuffix(PREFIX) + PREFIX + "/ui")
     assert redirected.headers.get("location", outer).startswith((outer, PREFIX))
+    # Outside of the prefix, the proxy may have something else.
+    link = client.get(f"{outer}/login/", params={"token": daemon.token})
+    assert link.headers["location"] == f"{outer}/"
     # A request id comes from the proxy, and an address that was made up does not get past it.
     answer = client.get(f"{outer}/api/v1/build/999/", headers={"X-Request-Id": "made-up"})
     assert answer.status_code == 404

@@ -152,6 +152,11 @@ def test_the_socket(capsys: pytest.CaptureFixture[str]) -> None:
     assert found[3:5] == ["ListenStream=/run/condastore/http.sock", "SocketMode=666"]
     service = lines(printed(capsys, *UNUSUAL["a Unix socket"]))
     assert "RuntimeDirectory=condastore" in service
+    # The service must leave the socket where it is when it stops.
+    assert "RuntimeDirectoryPreserve=yes" in service
+    needed = "Requires=condastore.socket"
+    assert needed in lines(printed(capsys, "--port=443"))
+    assert needed not in service and needed not in lines(printed(capsys))
 
 
 def test_a_program_that_the_account_can_not_run_is_refused(
