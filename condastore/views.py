@@ -7,12 +7,14 @@ page does. What turns out to be long runs in one visit to a thread with a connec
 """
 
 import json
+import resource
 import sqlite3
 import threading
 import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -36,7 +38,9 @@ KEPT_S = 60.0
 # What is read on the event loop ends then, and begins anew in a thread.
 SHORT_S = 0.005
 SHORT_BYTES = 256 * 1024
-_STEPS = 1000
+# For so long threads read after one on the event loop has waited for the disk.
+COLD_S = 1.0
+_STEPS = 100
 _STATEMENTS = 512
 _ROWS = msgspec.json.Decoder(list[tuple[Any, ...]])
 _NUMBERS = msgspec.json.Decoder(list[int])
@@ -203,21 +207,38 @@ class ConnectionView:
 
 
 class _ShortReads:
-    """Reads that hold up nobody: after `SHORT_S`, at a lock and at a value of more than
-    `SHORT_BYTES` they end with a `sqlite3.Error`."""
+    """Reads that hold up nobody: after `SHORT_S`, a wait for the disk, at a lock and at a value of
+    more than `SHORT_BYTES` they end with a `sqlite3.Error`."""
 
     def __init__(self, connection: sqlite3.Connection, kept: Kept) -> None:
         self._connection = connection
         self._kept = kept
         self._end = 0.0
+        self._disk_reads = 0
+        self._cold_until = 0.0
+        # SQLite reads the schema now, and not as a part of the first read.
+        connection.execute("SELECT name FROM sqlite_schema").close()
         connection.execute("PRAGMA busy_timeout=0")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SHORT_BYTES)
-        connection.set_progress_handler(lambda: time.monotonic() > self._end, _STEPS)
+        connection.set_progress_handler(self._is_long, _STEPS)
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether the next one would probably have to wait for the disk."""
+        return time.monotonic() < self._cold_until
 
     def read(self, work: Callable[[View], T], generation: int) -> T:
         """Returns what `work` returns."""
         self._end = time.monotonic() + SHORT_S
-        return _read(self._connection, work, self._kept, generation)
+        self._disk_reads = _disk_reads()
+        try:
+            return _read(self._connection, work, self._kept, generation)
+        finally:
+            if _disk_reads() != self._disk_reads:
+                self._cold_until = time.monotonic() + COLD_S
+
+    def _is_long(self) -> bool:
+        return time.monotonic() > self._end or _disk_reads() != self._disk_reads
 
     def close(self) -> None:
         """Closes the connection."""
@@ -242,13 +263,13 @@ class SqliteReaders:
     async def view(self, work: Callable[[View], T], generation: int) -> T:
         """Returns what `work` returns; `generation` is that of the newest write."""
         assert self._short is not None
-        try:
-            return self._short.read(work, generation)
-        except sqlite3.Error:
+        if not self._short.is_cold:
             # It is long, or it fails, and then does so again.
-            return await self._threads.do(
-                lambda connection: _read(connection, work, self._kept, generation)
-            )
+            with suppress(sqlite3.Error):
+                return self._short.read(work, generation)
+        return await self._threads.do(
+            lambda connection: _read(connection, work, self._kept, generation)
+        )
 
     def close(self) -> None:
         """Waits until the threads have ended."""
@@ -267,6 +288,11 @@ class SqliteReaders:
         )
         connection.execute("PRAGMA query_only=ON")
         return connection
+
+
+def _disk_reads() -> int:
+    """Returns how many blocks this thread has waited for, as far as the kernel counts them."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
 
 
 def _read(

@@ -1,8 +1,10 @@
 """What is read in one go: on one state, holding up nobody, and the same on every database."""
 
 import asyncio
+import os
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -136,6 +138,38 @@ async def test_what_is_short_is_read_on_the_loop_and_what_is_long_or_large_in_a_
         assert list(rows) == found
     # The last two were begun on the loop, and not ended there.
     assert threads == [True, True, True, False, False, True, False, False]
+
+
+async def test_after_a_wait_for_the_disk_threads_read_for_a_while(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL's statements are awaited")
+    await add(database, *("name" * 50 + str(number) for number in range(1000)))
+    path = Path(database._url.database or "")
+
+    async def reads_on_the_loop() -> bool:
+        def look(view: View) -> bool:
+            view.rows(NAMED, {"name": "name" * 50 + "500"})
+            return threading.current_thread() is threading.main_thread()
+
+        return await database.view(look)
+
+    assert await reads_on_the_loop()
+    # Another's write makes SQLite forget what it holds in memory.
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE namespace SET name = 'first' WHERE id = 1")
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    before = views._disk_reads()
+    await reads_on_the_loop()
+    if views._disk_reads() == before:
+        pytest.skip("the kernel counts no reads from this disk")
+    assert not await reads_on_the_loop()
+    monkeypatch.setattr(views._ShortReads, "is_cold", False)
+    assert await reads_on_the_loop()
 
 
 async def test_an_error_reaches_who_asked_and_nobody_else(database: Database) -> None:
