@@ -84,6 +84,11 @@ async def readings(parts: Parts) -> list[Reading]:
             "Files that wait until the storage takes them.",
             parts.storage.waiting,
         ),
+        _one(
+            "condastore_database_journal_bytes",
+            "Bytes of SQLite's journal.",
+            parts.database.journal_bytes,
+        ),
         Reading(
             "condastore_tasks",
             "Tasks that wait or run.",
