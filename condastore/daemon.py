@@ -52,7 +52,11 @@ from condastore.metrics import Metrics
 from condastore.package_index import PackageIndex
 from condastore.pool import POLL_S, Pool, Work
 from condastore.prefixes import Store
-from condastore.recovery import recover, take_over_for_ever
+from condastore.recovery import (
+    follow_a_database_that_lost_changes,
+    recover,
+    take_over_for_ever,
+)
 from condastore.reloading import Configuration
 from condastore.server_configuration import CondaStoreServer
 from condastore.service.chronicle import keep_chronicle
@@ -65,6 +69,7 @@ from condastore.streams import LogHub
 from condastore.systemd.activation import inherited
 from condastore.systemd.journal import is_journal
 from condastore.systemd.notify import Notifier
+from condastore.tally import Tally
 from condastore.tasks import TaskQueue
 from condastore.wakeups import Wakeups
 
@@ -140,7 +145,10 @@ class Daemon:
             authentication = self._authentication(token)
             identities = self._identities(database, secret, token)
             parts = self._parts(database, storage, disk, identities, stack)
-            wakeups = Wakeups(database, parts.pool.wake, parts.pool.look_for_canceled)
+            follow = partial(
+                follow_a_database_that_lost_changes, database, parts.tally, parts.links
+            )
+            wakeups = Wakeups(database, parts.pool.wake, parts.pool.look_for_canceled, follow)
             await wakeups.open()
             stack.callback(wakeups.close)
             await parts.storage.open()
@@ -148,6 +156,7 @@ class Daemon:
             await recover(
                 database, parts.pool, self._store, parts.storage, parts.logs, alone=self._alone
             )
+            await follow()
             if not database.is_sqlite:
                 self._store_lock.share()
             self._announce(listener, token)
@@ -178,6 +187,7 @@ class Daemon:
         stack.push_async_callback(solvers.close)
         hooks = self._hooks()
         links = Links(database, self._store, hooks)
+        tally = Tally(database, self._data / "tally")
         metrics = Metrics()
         builder = Builder(
             self._config,
@@ -189,6 +199,7 @@ class Daemon:
             solvers,
             links,
             metrics,
+            tally,
             disk.doubt,
         )
         collector = Collector(self._registry, defaults, database, storage)
@@ -199,6 +210,7 @@ class Daemon:
             self._store,
             storage,
             links,
+            tally,
             lambda: self._worker.removal_rate if disk.problem is None else 0,
         )
         making = Making()
@@ -245,6 +257,8 @@ class Daemon:
             index,
             indexer,
             disk,
+            links,
+            tally,
             redis,
         )
 

@@ -47,8 +47,11 @@ COMMAND_S = 60
 # Any number that nobody else locks by: "cond" in ASCII.
 _MIGRATION_LOCK = 0x636F6E64
 INSIST_S = (0.2, 0.5, 1, 2, 4, 8, 15, 30)
+# SQLite's journal has 4 MB in everyday life; a larger one is cut to this when nobody needs it.
+JOURNAL_BYTES = 16 * 2**20
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
+    f"journal_size_limit={JOURNAL_BYTES}",
     "synchronous=FULL",
     "foreign_keys=ON",
     # Others than this daemon: a backup, or somebody's sqlite3 shell.
@@ -199,6 +202,15 @@ class Database:
     def dsn(self) -> str:
         """The URL as PostgreSQL's own clients read it; with its password."""
         return self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @property
+    def journal_bytes(self) -> int:
+        """The size of SQLite's journal, which grows while somebody reads one state of it."""
+        journal = Path(f"{self._url.database}-wal")
+        try:
+            return journal.stat().st_size if self.is_sqlite else 0
+        except FileNotFoundError:
+            return 0
 
     async def open(self) -> None:
         """Brings the schema up to date.

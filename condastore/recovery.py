@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
 from condastore.build_rows import find_build, log_key, move_build, prefix_of, recorded_prefix
+from condastore.builders.links import Links
 from condastore.builds import FINAL, ArtifactType, BuildStatus, build_id_of
 from condastore.database import Database
 from condastore.errors import BuildError, CondaStoreError
@@ -21,6 +22,7 @@ from condastore.prefixes import Store
 from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, Task, TaskState
+from condastore.tally import Tally
 from condastore.tasks import LEASE_S, Requeued, enqueue, enqueue_once
 
 logger = logging.getLogger(__name__)
@@ -42,11 +44,32 @@ async def recover(
         await _requeue_builds(database, store)
         await _repair_links(database, store)
         await asyncio.to_thread(_clear, store)
-    await _store_logs(database, storage, logs)
+    await _store_logs(database, storage, logs, set())
     async with database.write() as session:
         await _resume_removals(session)
         if any(store.trash.iterdir()):
             await enqueue_once(session, "tidy")
+
+
+async def follow_a_database_that_lost_changes(
+    database: Database, tally: Tally, links: Links
+) -> None:
+    """Lets every link name what is current now, if the database has become older than it was.
+
+    What it no longer knows stays on the disk until `condastore check --repair` puts it away.
+    """
+    lost = await tally.lost()
+    if not lost:
+        return
+    tally.problem = (
+        f"the database has lost the last {lost} changes of builds, as by a failover to a replica "
+        "that lagged, or an old backup; stop the daemon and run condastore check --repair"
+    )
+    logger.error("%s", tally.problem)
+    async with database.read() as session:
+        environments = (await session.scalars(select(Environment.id))).all()
+    for environment_id in environments:
+        await links.follow(environment_id)
 
 
 async def take_over_for_ever(
@@ -57,12 +80,13 @@ async def take_over_for_ever(
     What they took over from this one, and ended, leaves a log here that is nobody's any more. On
     SQLite there are none, but the end of a task of this one may not have been recorded.
     """
+    told: set[str] = set()
     while True:
         await asyncio.sleep(LEASE_S if database.is_sqlite else TAKEOVER_S)
         try:
             await _take_over(pool, _requeue)
             if not database.is_sqlite:
-                await _store_logs(database, storage, logs)
+                await _store_logs(database, storage, logs, told)
         except Exception:
             logger.exception("the work of dead daemons can't be looked for")
 
@@ -184,8 +208,11 @@ def _clear(store: Store) -> None:
             os.rename(entry, store.trash / uuid.uuid4().hex)
 
 
-async def _store_logs(database: Database, storage: Storage, logs: LogHub) -> None:
-    """Stores the logs of builds that have ended; those of queued builds wait for them."""
+async def _store_logs(database: Database, storage: Storage, logs: LogHub, told: set[str]) -> None:
+    """Stores the logs of builds that have ended; those of queued builds wait for them.
+
+    `told` are the logs of no build, each of which is told once.
+    """
     for name in await asyncio.to_thread(logs.unstored):
         try:
             build_id = build_id_of(Path(name).stem)
@@ -193,7 +220,9 @@ async def _store_logs(database: Database, storage: Storage, logs: LogHub) -> Non
                 query = select(Build.id).where(Build.hash == Path(name).stem)
                 build = await find_build(session, build_id or await session.scalar(query) or 0)
         except CondaStoreError:
-            logger.warning("the log %s belongs to no build", name)
+            if name not in told:
+                logger.warning("the log %s belongs to no build", name)
+            told.add(name)
             continue
         if build.status not in FINAL or logs.live(build.id) is not None:
             continue

@@ -7,7 +7,7 @@ itself finds that out by an advisory lock, which daemons share.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +96,15 @@ class Wakeups:
     """Hears what other daemons tell."""
 
     def __init__(
-        self, database: Database, queued: Callable[[], None], canceled: Callable[[], None]
+        self,
+        database: Database,
+        queued: Callable[[], None],
+        canceled: Callable[[], None],
+        connected: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`connected` is called whenever the server may be another than before."""
         self._database = database
+        self._connected = connected
         self._heard = {QUEUED: queued, CANCELED: canceled}
         self._connection: asyncpg.Connection[Any] | None = None
 
@@ -140,6 +146,8 @@ class Wakeups:
         # What was told before is not told again.
         for call in self._heard.values():
             call()
+        if self._connected is not None:
+            await self._connected()
         while True:
             await asyncio.sleep(ASK_S)
             await self._connection.fetchval("SELECT 1", timeout=ANSWER_S)

@@ -155,6 +155,20 @@ class PostgreSQLServer(Server):
             select.select([other], [], [])
             os.close(other)
 
+    def replica(self, directory: Path) -> "PostgreSQLServer":
+        """Returns a server that has what this one has now, and no more, for the same port."""
+        found = PostgreSQLServer(directory)
+        found.port = self.port
+        directory.mkdir()
+        if self._account:
+            shutil.chown(directory, self._account)
+        self._run("pg_basebackup", f"--dbname={self.url()}", "-D", str(directory / "data"), "-R")
+        return found
+
+    def promote(self) -> None:
+        """Lets a replica, which was started, be written to."""
+        self._run("pg_ctl", "promote", "-D", str(self.directory / "data"))
+
     def command(self) -> list[str]:
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -170,7 +184,9 @@ class PostgreSQLServer(Server):
     def _listens(self) -> bool:
         # It takes connections a moment before it serves them.
         status = self.directory / "data" / "postmaster.pid"
-        return super()._listens() and status.exists() and "ready" in status.read_text()
+        if not (super()._listens() and status.exists()):
+            return False
+        return any(state in status.read_text() for state in ("ready", "standby"))
 
     def _initialise(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -179,12 +195,15 @@ class PostgreSQLServer(Server):
         if self._account:
             shutil.chown(self.directory, self._account)
             shutil.chown(password, self._account)
+        self._run(
+            *("initdb", "-D", str(self.directory / "data")),
+            *("-U", self.user, "--pwfile", str(password), "-A", "scram-sha-256"),
+            *("--no-sync", "-E", "UTF8", "--locale", "C"),
+        )
+
+    def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [
-                *(str(_postgresql("initdb")), "-D", str(self.directory / "data")),
-                *("-U", self.user, "--pwfile", str(password), "-A", "scram-sha-256"),
-                *("--no-sync", "-E", "UTF8", "--locale", "C"),
-            ],
+            [str(_postgresql(program)), *arguments],
             check=True,
             capture_output=True,
             user=self._account,

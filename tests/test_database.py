@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from condastore.database import Database, epoch, uninterrupted
+from condastore.database import JOURNAL_BYTES, Database, epoch, uninterrupted
 from condastore.errors import ConfigurationError, DatabaseUnavailable, InvalidInput
 from condastore.migrations import HEAD
 from condastore.migrations.upgrade import configuration, upgrade
+from condastore.service.chronicle import warn_of_a_long_journal
 from condastore.tables import (
     Base,
     Build,
@@ -129,6 +132,31 @@ async def test_the_epoch_is_the_wall_clock(database: Database) -> None:
         found = await session.scalar(select(epoch()))
     assert found is not None
     assert before - 1 < found < time.time() + 1
+
+
+async def test_F38_a_journal_that_somebody_made_long_is_cut_when_he_has_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condastore.service.chronicle.LONG_JOURNAL_BYTES", JOURNAL_BYTES)
+    async with opened(URLS["sqlite"](tmp_path)) as database:
+
+        async def add(megabytes: int) -> None:
+            for _ in range(megabytes):
+                async with database.write() as session:
+                    await session.execute(delete(KeyValueStore))
+                    session.add(KeyValueStore(prefix="p", key="k", value="x" * 2**20))
+
+        with closing(sqlite3.connect(tmp_path / "condastore.sqlite")) as reader:
+            await add(1)
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM keyvaluestore").fetchall()
+            await add(20)
+            assert database.journal_bytes > JOURNAL_BYTES
+            warn_of_a_long_journal(database)
+        assert "end it (fuser names it)" in caplog.text
+        # The first write cleans up, and the next begins anew.
+        await add(2)
+        assert database.journal_bytes <= JOURNAL_BYTES
 
 
 # Cancellation

@@ -1,6 +1,7 @@
 """Environments' symbolic links, which follow what the database says."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from condastore.hooks import Hooks, SwitchedEnvironment
 from condastore.locks import alone_in
 from condastore.prefixes import Store
 from condastore.tables import Build, Environment
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,10 @@ class Links:
     def _switch(self, decision: _Decision) -> None:
         if decision.target is None:
             self._store.unpublish(decision.link)
-        else:
+        elif decision.target.prefix.is_dir():
             self._store.publish(decision.link, decision.target.prefix)
+        else:
+            logger.error("%s is gone; %s stays as it is", decision.target.prefix, decision.link)
 
 
 def _has_place(decision: _Decision) -> bool:

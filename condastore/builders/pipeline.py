@@ -46,6 +46,7 @@ from condastore.specification import LockfileSpecification
 from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, utcnow
+from condastore.tally import Tally
 from condastore.tasks import Claim, enqueue_once, holds
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Builder:
         solvers: SolverPool,
         links: Links,
         metrics: Metrics,
+        tally: Tally,
         on_full: Callable[[], None],
     ) -> None:
         """`on_full` is called when a build has met the end of the disk."""
@@ -80,6 +82,7 @@ class Builder:
         self._solvers = solvers
         self._links = links
         self._metrics = metrics
+        self._tally = tally
         self._on_full = on_full
 
     async def run(self, run: Run) -> dict[str, Any]:
@@ -219,7 +222,7 @@ class Builder:
         artifacts = await self._store_artifacts(plan, solution, installed, reporter)
         fault("build.stored")
 
-        async def record(session: AsyncSession) -> Build:
+        async def record(session: AsyncSession) -> tuple[Build, int]:
             if not await holds(session, claim):
                 raise Retry("another daemon has taken over this build")
             build = await find_build(session, plan.build_id)
@@ -230,10 +233,11 @@ class Builder:
                 add_artifact(build, artifact, storage_key(artifact, plan.key))
             build.environment.current_build_id = build.id
             await queue_artifacts(session, build, plan.settings.build_artifacts)
-            return build
+            return build, await self._tally.count(session)
 
         # All the work is done; a database that restarts at this moment must not make it void.
-        build = await self._database.insist(record)
+        build, number = await self._database.insist(record)
+        await asyncio.to_thread(self._tally.keep, number)
         fault("build.recorded")
         await self._complete(build)
 
@@ -281,8 +285,10 @@ class Builder:
                 limit_s = self._config.max_build_time
                 await self._failed(claim, f"it took longer than {limit_s} s")
             case Stop.LEASE_LOST:
-                # Another daemon has taken the task; whatever is there is its own.
-                return
+                # Another daemon has taken the task; whatever is there is its own, but for what
+                # this one's child held in the package store.
+                async with self._database.write() as session:
+                    await enqueue_once(session, "tidy")
             case _:
                 text = "the daemon stops; this build goes back to the queue"
                 await self._end(claim, BuildStatus.QUEUED, text)

@@ -33,6 +33,7 @@ from condastore.prefixes import Store, trash_name
 from condastore.settings import Settings
 from condastore.storage import Storage
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, utcnow
+from condastore.tally import Tally
 from condastore.tasks import Claim, enqueue_once
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Remover:
         store: Store,
         storage: Storage,
         links: Links,
+        tally: Tally,
         files_per_s: Callable[[], float],
     ) -> None:
         """`files_per_s` returns how fast trees may be removed now; 0 is as fast as can be."""
@@ -60,6 +62,7 @@ class Remover:
         self._store = store
         self._storage = storage
         self._links = links
+        self._tally = tally
         self._files_per_s = files_per_s
         # All that is deleted is out of the way at once, but one tree is removed at a time.
         self._turn = asyncio.Lock()
@@ -97,6 +100,8 @@ class Remover:
                 since = utcnow() - timedelta(seconds=self._registry.pull_grace)
                 await drop_images(session, [build.id], unless_pulled_since=since)
                 await enqueue_once(session, COLLECT)
+            number = await self._tally.count(session)
+        await asyncio.to_thread(self._tally.keep, number)
         return {"freed_bytes": freed}
 
     async def delete_environment(self, run: Run) -> dict[str, Any]:
@@ -169,6 +174,8 @@ class Remover:
             await session.execute(delete(Environment).where(Environment.id.in_(ids)))
             # Their images went with the builds.
             await enqueue_once(session, COLLECT)
+            number = await self._tally.count(session)
+        await asyncio.to_thread(self._tally.keep, number)
 
     async def _discard(self, build: Build) -> list[Path]:
         """Moves a build's prefix to the trash; returns what is there of it."""

@@ -1,4 +1,4 @@
-"""What is noted from time to time: who was seen, and how much the namespaces hold.
+"""What is noted from time to time: who was seen, how much the namespaces hold, and what is odd.
 
 All of it is bounded: a sample an hour for two days, then one a day; the audit log as configured.
 """
@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore import audit
 from condastore.access import ADMINISTRATOR, Caller
+from condastore.database import Database
 from condastore.service.parts import Parts
 from condastore.service.usage import usage
 from condastore.tables import Person, UsageSample, utcnow
@@ -32,6 +33,7 @@ KEPT = timedelta(days=400)
 # So many namespaces are sampled, the largest; the others are one line.
 NAMESPACES = 50
 SHOWN = 6
+LONG_JOURNAL_BYTES = 128 * 2**20
 WHOLE_DISK, OTHERS = "", "*"
 
 
@@ -59,10 +61,23 @@ async def keep_chronicle(parts: Parts) -> None:
         try:
             await note_seen(parts)
             await sample(parts)
+            warn_of_a_long_journal(parts.database)
         except Exception:
             # Nothing that is only noted may end the daemon.
             logger.exception("who was seen, and the disk, can't be noted; it is tried again later")
         await asyncio.sleep(EVERY_S)
+
+
+def warn_of_a_long_journal(database: Database) -> None:
+    """Says so if somebody has kept SQLite for long from cutting its journal."""
+    size = database.journal_bytes
+    if size > LONG_JOURNAL_BYTES:
+        logger.warning(
+            "the journal of the database has %d MB and grows with every change, because some "
+            "program has read the database since: end it (fuser names it), such as a backup that "
+            "hangs or a forgotten sqlite3",
+            size / 10**6,
+        )
 
 
 async def note_seen(parts: Parts) -> None:

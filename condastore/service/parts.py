@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from condastore.auth import Identities
+from condastore.builders.links import Links
 from condastore.builders.making import Making
 from condastore.builders.solves import Solves
 from condastore.configuration import CondaStore
@@ -18,6 +19,7 @@ from condastore.prefixes import Store
 from condastore.settings import Settings
 from condastore.storage import Storage
 from condastore.streams import LogHub
+from condastore.tally import Tally
 
 if TYPE_CHECKING:
     # It imports the client of Redis, which few need.
@@ -44,5 +46,7 @@ class Parts:
     index: PackageIndex
     indexer: Indexer
     disk: Disk
+    links: Links
+    tally: Tally
     redis: "RedisLogs | None" = None
     """Where other daemons' logs can be followed."""

@@ -26,7 +26,7 @@ READINGS_AGE_S = 5.0
 HEALTH_AGE_S = 1.0
 HEALTH_LIMIT_S = 3.0
 # Without it the daemon is slower, or read-only: that is told, but the daemon works.
-DISPENSABLE = ("redis", "disk")
+DISPENSABLE = ("redis", "disk", "lost")
 PROBE_KEY = "health/probe"
 
 
@@ -83,6 +83,11 @@ async def readings(parts: Parts) -> list[Reading]:
             "condastore_storage_waiting",
             "Files that wait until the storage takes them.",
             parts.storage.waiting,
+        ),
+        _one(
+            "condastore_database_journal_bytes",
+            "Bytes of SQLite's journal.",
+            parts.database.journal_bytes,
         ),
         Reading(
             "condastore_tasks",
@@ -215,6 +220,7 @@ class Health:
         if self._parts.redis is not None:
             problems["redis"] = await self._parts.redis.problem()
         problems["disk"] = self._parts.disk.problem
+        problems["lost"] = self._parts.tally.problem
         return problems
 
     async def _check_storage(self) -> None:

@@ -24,10 +24,11 @@ from tests.acceptance.harness import (
     assert_becomes_clean,
     eventually,
     get,
+    is_clean,
     running,
 )
 from tests.acceptance.images import assert_every_blob_is_stored, image
-from tests.acceptance.oracle import assert_sound
+from tests.acceptance.oracle import assert_sound, findings
 from tests.acceptance.registry import Puller
 from tests.acceptance.stories import POINTS
 from tests.databases import postgresql_server
@@ -155,6 +156,58 @@ def held_at(daemon: Daemon) -> str | None:
         if not daemon.query("SELECT id FROM task WHERE state IN ('QUEUED', 'RUNNING')"):
             return None
     raise TimeoutError(f"neither held nor done: {daemon.output.read_text()}")
+
+
+def test_F34_a_failover_that_loses_the_last_changes_is_found_out_and_mended(
+    database: PostgreSQLServer, tmp_path: Path, server: ChannelServer, tiny: str
+) -> None:
+    fetched = threading.Event()
+    server.faults["*.conda"] = Fault(until=fetched)
+    with running(tmp_path / "data", f"--CondaStore.database_url={database.url()}") as daemon:
+        links = {name: daemon.link(name) for name in ("env", "thinned")}
+        wanted = {name: {**specification(tiny, "harmless"), "name": name} for name in links}
+        first = {name: daemon.submit(wanted[name]) for name in links}
+        for build_id in first.values():
+            daemon.completed(build_id)
+        before = {name: os.readlink(link) for name, link in links.items()}
+        replica = database.replica(database.directory.with_name("replica"))
+        # What comes now is lost: builds, one of which runs; an environment; files that went.
+        for each in (*wanted.values(), {**specification(tiny, "harmless"), "name": "new"}):
+            daemon.completed(daemon.submit(each))
+        after = {name: os.readlink(link) for name, link in links.items()}
+        daemon.request("DELETE", f"/build/{first['thinned']}/")
+        eventually(lambda: daemon.build(first["thinned"])["size"] == 0)
+        daemon.wait_for_event(daemon.submit({**specification(server.url), "name": "runs"}), "fetch")
+        database.kill()
+        replica.start()
+        try:
+            replica.promote()
+            # Each link names files that are there; if possible, those that are current.
+            eventually(lambda: os.readlink(links["env"]) == before["env"])
+            assert os.readlink(links["thinned"]) == after["thinned"]
+            assert "has lost the last 4 changes" in daemon.data_of("/health/")["lost"]
+            # It goes on, with numbers of builds that were given before.
+            fetched.set()
+            server.faults.clear()
+            daemon.completed(daemon.submit(wanted["env"]))
+            assert os.readlink(links["env"]) not in (before["env"], after["env"])
+            eventually(lambda: is_clean(daemon), what=daemon.litter)
+            assert daemon.stop() == 0
+            assert {each["kind"] for each in findings(daemon, "--repair")} == {
+                "files without a build",
+                "stored file without a row",
+                "log without a build",
+                "link of no environment",
+                "build without its files",
+                "environment link that names the wrong build",
+            }
+            assert findings(daemon) == []
+            daemon.start()
+            assert daemon.data_of("/health/")["lost"] is None
+            daemon.completed(daemon.submit(wanted["thinned"]))
+            assert_sound(daemon)
+        finally:
+            replica.stop()
 
 
 async def test_F35_a_request_that_meets_a_deadlock_is_done_again(

@@ -82,6 +82,7 @@ def test_a_healthy_daemon(shared_daemon: Daemon) -> None:
         "storage": None,
         "store": None,
         "disk": None,
+        "lost": None,
     }
 
 

@@ -1,0 +1,78 @@
+"""Whether the database is still as new as what was done on its word.
+
+A failover to a replica that lagged behind takes the last transactions back, and so does a backup
+that is restored. So whoever changes what environments are on the disk counts that, in the same
+transaction; each daemon also keeps the last number that it saw committed, beside the database.
+"""
+
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from condastore.database import Database, insert_into
+from condastore.files import write_file
+from condastore.tables import KeyValueStore
+
+_PLACE = {"prefix": "tally", "key": "prefixes"}
+
+
+class Tally:
+    """The number of changes: in a row of the database, and in a file."""
+
+    def __init__(self, database: Database, path: Path) -> None:
+        self._database = database
+        self._path = path
+        self._turn = threading.Lock()
+        self.problem: str | None = None
+        """What was lost since the start, in a sentence."""
+
+    async def count(self, session: AsyncSession) -> int:
+        """Counts a change; returns its number, to be kept after the commit.
+
+        It comes last in a transaction: others who count wait for its end.
+        """
+        row = await _row(session)
+        row.value += 1
+        number: int = row.value
+        return number
+
+    def keep(self, number: int) -> None:
+        """Keeps the number of a change that is committed."""
+        # One that a full disk does not take is only missed if the database loses it as well.
+        with self._turn, suppress(OSError):
+            if number > self._kept():
+                write_file(self._path, f"{number}\n".encode())
+
+    async def lost(self) -> int:
+        """Returns how many of the changes that were committed the database has lost.
+
+        It counts on from what is kept, so that they are told once.
+        """
+        kept = self._kept()
+        async with self._database.read() as session:
+            query = select(KeyValueStore.value).filter_by(**_PLACE)
+            found = await session.scalar(query) or 0
+        if found >= kept:
+            return 0
+        async with self._database.write() as session:
+            row = await _row(session)
+            row.value = max(row.value, kept)
+        return kept - found
+
+    def _kept(self) -> int:
+        try:
+            return int(self._path.read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+
+async def _row(session: AsyncSession) -> KeyValueStore:
+    """Returns the row, which nobody else changes before the transaction ends."""
+    new = insert_into(session, KeyValueStore).values(**_PLACE, value=0)
+    await session.execute(new.on_conflict_do_nothing())
+    query = select(KeyValueStore).filter_by(**_PLACE).with_for_update()
+    row: KeyValueStore = (await session.scalars(query)).one()
+    return row
