@@ -63,6 +63,7 @@ from condastore.service.chronicle import keep_chronicle
 from condastore.service.parts import Parts
 from condastore.service.readings import summary
 from condastore.signals import Signals
+from condastore.stalls import StallWatch
 from condastore.storage import LocalStorage, Storage
 from condastore.storage.outbox import Outbox
 from condastore.streams import LogHub
@@ -349,6 +350,7 @@ class Daemon:
             group.create_task(self._notifier.feed_watchdog(lasting), name="watchdog")
             beside = [
                 group.create_task(parts.metrics.watch_loop(), name="event loop lag"),
+                group.create_task(StallWatch().run(), name="event loop watch"),
                 group.create_task(self._watch(parts, duties), name="watch paths"),
                 group.create_task(parts.indexer.run(), name="package index"),
                 group.create_task(

@@ -119,7 +119,7 @@ class Disk:
                 _give_up(room.reserve)
                 self._doubtful.add(room.reserve)
                 self._refusing.add(room.reserve)
-            elif self._known_lack(room) is None and not _is_whole(room.reserve):
+            elif self._known_lack(room) is None:
                 self._keep(room)
         lacks = [lack for room in self.rooms if (lack := self._lack(room)) is not None]
         problem = "; ".join(lacks) or None
@@ -135,6 +135,10 @@ class Disk:
         Where there is doubt, that room is taken for a moment, to see whether it may be.
         """
         reserve = room.reserve
+        if _is_whole(reserve):
+            # Perhaps made by another daemon that shares the store.
+            self._trust(reserve)
+            return
         if room.free_bytes < ROOMY_BYTES:
             return
         is_doubtful = reserve in self._doubtful
@@ -151,8 +155,11 @@ class Disk:
             if not is_doubtful:
                 logger.warning("the reserve %s can't be made: %s", reserve, error)
         else:
-            self._doubtful.discard(reserve)
-            self._refusing.discard(reserve)
+            self._trust(reserve)
+
+    def _trust(self, reserve: Path) -> None:
+        self._doubtful.discard(reserve)
+        self._refusing.discard(reserve)
 
     def _measured(self) -> list[Room]:
         systems: dict[int, list[str]] = {}
@@ -183,7 +190,7 @@ class Disk:
             return (
                 f"{room.name} takes nothing more, although it says that it has "
                 f"{_amount(room.free_bytes)} free: a quota may be used up; delete builds that "
-                "nobody needs, or raise it"
+                "nobody needs, or raise the quota"
             )
         return lack
 
@@ -246,7 +253,8 @@ def _takes(room: Room, size: int) -> bool:
     except OSError as error:
         return error.errno not in NO_SPACE
     finally:
-        trial.unlink(missing_ok=True)
+        with suppress(OSError):
+            trial.unlink()
     return True
 
 

@@ -1,5 +1,6 @@
 """The documentation says what is there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -49,3 +50,16 @@ def test_the_readme_shows_the_two_commands_that_ci_runs() -> None:
     for command in ("scripts/demo", "scripts/test"):
         assert re.search(rf"^{command}$", readme, re.MULTILINE), command
         assert re.search(rf"^{command}( |$)", ci, re.MULTILINE), command
+
+
+def test_every_test_that_proves_something_of_a_fault_is_there() -> None:
+    table = (ROOT / "docs" / "faults.md").read_text()
+    tests = {
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    named = set(re.findall(r"`(test_\w+)`", table))
+    assert len(named) > 50
+    assert named <= tests, sorted(named - tests)

@@ -3,9 +3,12 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +255,43 @@ def test_a_database_of_yesterday_destroys_nothing_that_was_made_since(
         )
         eventually(lambda: is_clean(daemon), what=daemon.litter)
     assert all(path.is_file() for path in blobs)
+    assert_is_sound(data)
+
+
+@pytest.mark.sqlite
+def test_F100_a_backup_that_is_made_while_builds_run_can_be_restored(
+    tmp_path: Path, tiny: str
+) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    wanted = {"name": "kept", "channels": [tiny], "dependencies": ["harmless"]}
+    with running(data) as daemon, ThreadPoolExecutor(1) as thread:
+        daemon.completed(daemon.submit(wanted))
+        building = thread.submit(
+            lambda: [daemon.completed(daemon.submit(wanted)) for _ in range(4)]
+        )
+        backup.mkdir()
+        with (
+            closing(sqlite3.connect(data / "condastore.sqlite")) as source,
+            closing(sqlite3.connect(backup / "condastore.sqlite")) as target,
+        ):
+            source.backup(target)
+        for name in ("logs", "secret", "state", "storage"):
+            # It complains of what vanishes meanwhile.
+            subprocess.run(["cp", "-a", data / name, backup / name], capture_output=True)
+        made = len(building.result())
+        daemon.kill()
+        data.rename(tmp_path / "lost")
+        backup.rename(data)
+
+        check(data, "--repair")
+        assert check(data)[0] == 0
+        daemon.start()
+        assert (daemon.link("kept") / "share/harmless").read_text() == "attacked"
+        builds = daemon.data_of("/build/")
+        assert 1 <= len(builds) < 1 + made
+        for build in builds:
+            daemon.completed(build["id"])
+        daemon.completed(daemon.submit(wanted))
     assert_is_sound(data)
 
 
