@@ -70,6 +70,9 @@ class SqliteThreads:
         self._name = name
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._is_open = False
+        # Held where a job is put into the queue, which nobody would do behind its end.
+        self._queueing = threading.Lock()
 
     def start(self, connections: Iterable[sqlite3.Connection]) -> None:
         """Starts a thread for each connection, which it closes in the end."""
@@ -79,19 +82,25 @@ class SqliteThreads:
             )
             thread.start()
             self._threads.append(thread)
+        self._is_open = True
 
     async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Returns what `work` returns; what nobody waits for any more when its turn comes is
-        left out."""
+        left out. Raises `sqlite3.ProgrammingError` after `close`."""
         loop = asyncio.get_running_loop()
         found: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Job(work, loop, found))
+        with self._queueing:
+            if not self._is_open:
+                raise sqlite3.ProgrammingError("the database is closed")
+            self._jobs.put(_Job(work, loop, found))
         return await found
 
     def close(self) -> None:
-        """Waits until the threads have ended."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        """Waits until all is done that was asked for, and the threads have ended."""
+        with self._queueing:
+            self._is_open = False
+            for _ in self._threads:
+                self._jobs.put(None)
         for thread in self._threads:
             thread.join()
         self._threads.clear()

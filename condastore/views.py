@@ -262,8 +262,7 @@ class SqliteReaders:
 
     async def view(self, work: Callable[[View], T], generation: int) -> T:
         """Returns what `work` returns; `generation` is that of the newest write."""
-        assert self._short is not None
-        if not self._short.is_cold:
+        if self._short is not None and not self._short.is_cold:
             # It is long, or it fails, and then does so again.
             with suppress(sqlite3.Error):
                 return self._short.read(work, generation)

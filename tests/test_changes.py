@@ -119,3 +119,19 @@ async def test_a_full_disk_is_told_as_such_and_nothing_is_half_written(tmp_path:
         await database.change(lambda changes: limit(changes, 1_000_000))
         await database.change(lambda changes: add_large(changes, "y"))
         assert await keys(database) == {"y"}
+
+
+async def test_a_database_that_is_closed_says_so_after_what_was_asked_before(
+    tmp_path: Path,
+) -> None:
+    database = Database(URLS["sqlite"](tmp_path))
+    await database.open()
+    before = asyncio.create_task(database.change(lambda changes: add(changes, "x")))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_S):
+        await database.close()
+        assert await before
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            await database.change(lambda changes: add(changes, "y"))
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            await database.view(lambda view: None)

@@ -170,7 +170,8 @@ class RedisLogs:
     async def _publish(self, key: str, log: BuildLog) -> None:
         """Publishes a log as a whole, and again as a whole after a failure."""
         delay = RETRY_S[0]
-        while True:
+        # What has been released may be another daemon's stream by now.
+        while not log.released:
             try:
                 await self._forward(_name(key), log)
             except FileNotFoundError:

@@ -172,6 +172,23 @@ async def test_a_build_that_was_taken_over_is_read_from_its_new_start(
         await first.end("FAILED")
 
 
+async def test_a_log_that_was_given_up_takes_nothing_from_the_one_that_goes_on(
+    server: RedisServer, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    async with opened(server) as paused, opened(server) as heir, opened(server) as reader:
+        first = BuildLog(tmp_path / "first.log", 10**6, executor)
+        second = BuildLog(tmp_path / "second.log", 10**6, executor)
+        heir.publish(KEY, second)
+        second.append("done\n")
+        await second.end("COMPLETED")
+        assert text_of(await followed(reader)) == "done\n"
+        await first.release()
+        async with asyncio.timeout(PATIENCE_S):
+            # As when Redis was away until now.
+            await paused._publish(KEY, first)
+        assert text_of([p async for p in reader.so_far(KEY, 0)]) == "done\n"
+
+
 def test_a_url_that_is_none_names_the_setting() -> None:
     with pytest.raises(ConfigurationError, match=r"CondaStore\.redis_url"):
         RedisLogs("nonsense://x", 10)
