@@ -153,8 +153,8 @@ class Soak:
             for one in watching:
                 one.result()
 
-    def empty(self) -> int:
-        """Deletes everything; returns how many files and directories there are then."""
+    def empty(self) -> set[Path]:
+        """Deletes everything; returns what files and directories there are then."""
         for environment in self._daemon.data_of("/environment/?size=1000"):
             path = f"/environment/default/{environment['name']}/"
             assert self._daemon.request("DELETE", path).status_code in (200, 404)
@@ -192,13 +192,13 @@ class Soak:
                         int(resident.split()[1]) * 1024,
                         len(os.listdir(f"/proc/{pid}/fd")),
                         len(self._daemon.processes()),
-                        self._files(),
+                        len(self._files()),
                     )
                 )
                 print(self.samples[-1], flush=True)
 
-    def _files(self) -> int:
-        return sum(len(below) + len(files) for _, below, files in os.walk(self._daemon.data))
+    def _files(self) -> set[Path]:
+        return set(self._daemon.data.rglob("*"))
 
 
 def compared(samples: list[Sample], what: Callable[[Sample], int]) -> tuple[float, float]:
@@ -223,10 +223,10 @@ def main() -> int:
         # What is made once and kept is there then.
         first = Soak(daemon, made.tiny, arguments.users)
         first.run(min(60.0, arguments.minutes * 6))
-        files_before = first.empty()
+        before = first.empty()
         soak = Soak(daemon, made.tiny, arguments.users)
         soak.run(arguments.minutes * 60)
-        files_after = soak.empty()
+        after = soak.empty()
         assert_sound(daemon)
     steady = soak.steady()
     resident = compared(steady, lambda sample: sample.resident_bytes)
@@ -235,11 +235,13 @@ def main() -> int:
     print(f"broken: {dict(soak.broken)}; steady for {steady[-1].at_s - steady[0].at_s:.0f} s")
     print(f"resident MB: {resident[0] / 1e6:.1f}, at last {resident[1] / 1e6:.1f}")
     print(f"descriptors: {descriptors[0]:.0f}, at last {descriptors[1]:.0f}")
-    print(f"files when all is deleted: {files_before}, at last {files_after}")
+    print(f"files when all is deleted: {len(before)}, at last {len(after)}")
+    for path in sorted(after - before):
+        print(f"new: {path}")
     grown = (
         resident[1] > resident[0] + MORE_BYTES,
         descriptors[1] > descriptors[0] + MORE_DESCRIPTORS,
-        files_after > files_before + MORE_FILES,
+        len(after) > len(before) + MORE_FILES,
     )
     return int(any(grown))
 
