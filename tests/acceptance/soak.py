@@ -8,6 +8,7 @@ deleted, and the disk must hold as many files as after a first round of the same
 import argparse
 import os
 import random
+import shutil
 import signal
 import statistics
 import sys
@@ -19,18 +20,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 from websockets.exceptions import WebSocketException
 
 from tests.acceptance.crash_matrix import small_channel
-from tests.acceptance.harness import Daemon, assert_becomes_clean
+from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually
 from tests.acceptance.oracle import assert_sound
 from tests.acceptance.stories import channels, stopped
 
 BREAK_EVERY_S = 10.0
 SAMPLE_EVERY_S = 5.0
+# What many users asked for is done one after the other.
+DRAIN_S = 1800.0
 ENVIRONMENTS = 3
 FORMS = ("CONDA_PACK", "DOCKER_MANIFEST")
 # What the last third of the steady half may take more than the first.
@@ -158,6 +162,11 @@ class Soak:
         for environment in self._daemon.data_of("/environment/?size=1000"):
             path = f"/environment/default/{environment['name']}/"
             assert self._daemon.request("DELETE", path).status_code in (200, 404)
+        waiting = (
+            "SELECT kind, state, attempts, error FROM task WHERE state IN ('QUEUED', 'RUNNING')"
+        )
+        query = partial(self._daemon.query, waiting)
+        eventually(lambda: not query(), DRAIN_S, what=query)
         assert_becomes_clean(self._daemon)
         return self._files()
 
@@ -214,10 +223,12 @@ def main() -> int:
     parser.add_argument("minutes", type=float)
     parser.add_argument("--users", type=int, default=20)
     arguments = parser.parse_args()
+    # It stays if anything is wrong.
+    directory = Path(tempfile.mkdtemp(prefix="soak-"))
+    print(f"in {directory}")
     with (
-        tempfile.TemporaryDirectory(prefix="soak-") as directory,
-        channels(Path(directory), small_channel()) as made,
-        stopped(Path(directory) / "data", "--CondaStoreWorker.max_attempts=100") as daemon,
+        channels(directory, small_channel()) as made,
+        stopped(directory / "data", "--CondaStoreWorker.max_attempts=100") as daemon,
     ):
         daemon.start()
         # What is made once and kept is there then.
@@ -243,7 +254,10 @@ def main() -> int:
         descriptors[1] > descriptors[0] + MORE_DESCRIPTORS,
         len(after) > len(before) + MORE_FILES,
     )
-    return int(any(grown))
+    if any(grown):
+        return 1
+    shutil.rmtree(directory)
+    return 0
 
 
 if __name__ == "__main__":
