@@ -2,12 +2,13 @@
 
 In the first half children and the daemon are killed. In the second the daemon lives, so that what
 it takes can be compared; children still die and connections still break. At the end everything is
-deleted, and the disk must hold as many files as after a first round of the same.
+deleted, and the disk must hold as many files as after a single build was.
 """
 
 import argparse
 import os
 import random
+import shutil
 import signal
 import statistics
 import sys
@@ -19,18 +20,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 from websockets.exceptions import WebSocketException
 
 from tests.acceptance.crash_matrix import small_channel
-from tests.acceptance.harness import Daemon, assert_becomes_clean
+from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually
 from tests.acceptance.oracle import assert_sound
 from tests.acceptance.stories import channels, stopped
 
 BREAK_EVERY_S = 10.0
 SAMPLE_EVERY_S = 5.0
+# What many users asked for is done one after the other.
+DRAIN_S = 1800.0
 ENVIRONMENTS = 3
 FORMS = ("CONDA_PACK", "DOCKER_MANIFEST")
 # What the last third of the steady half may take more than the first.
@@ -76,8 +81,7 @@ class User:
     def submit(self) -> None:
         name = f"user-{self._number}-{self._chance.randrange(ENVIRONMENTS)}"
         package = self._chance.choice(["harmless", "harmless", "missing"])
-        wanted = {"name": name, "channels": [self._channel], "dependencies": [package]}
-        answer = self._daemon.post(wanted)
+        answer = self._daemon.post(wanted(self._channel, name, package))
         self._check(answer)
         if answer.status_code == 200:
             self._builds = [*self._builds[-9:], answer.json()["data"]["build_id"]]
@@ -131,6 +135,7 @@ class Soak:
 
     def __init__(self, daemon: Daemon, channel: str, users: int) -> None:
         self._daemon = daemon
+        self._channel = channel
         self._began = time.monotonic()
         self._chance = random.Random(0)
         self._over = threading.Event()
@@ -153,11 +158,24 @@ class Soak:
             for one in watching:
                 one.result()
 
-    def empty(self) -> int:
-        """Deletes everything; returns how many files and directories there are then."""
+    def warm_up(self) -> None:
+        """Has everything made once, for what of it is kept."""
+        build_id = self._daemon.submit(wanted(self._channel, "first", "harmless"))
+        self._daemon.completed(build_id)
+        for form in FORMS:
+            self._daemon.request("POST", f"/build/{build_id}/artifacts/{form}/")
+            self._daemon.made(build_id, form)
+
+    def empty(self) -> set[Path]:
+        """Deletes everything; returns what files and directories there are then."""
         for environment in self._daemon.data_of("/environment/?size=1000"):
             path = f"/environment/default/{environment['name']}/"
             assert self._daemon.request("DELETE", path).status_code in (200, 404)
+        waiting = (
+            "SELECT kind, state, attempts, error FROM task WHERE state IN ('QUEUED', 'RUNNING')"
+        )
+        query = partial(self._daemon.query, waiting)
+        eventually(lambda: not query(), DRAIN_S, what=query)
         assert_becomes_clean(self._daemon)
         return self._files()
 
@@ -192,13 +210,18 @@ class Soak:
                         int(resident.split()[1]) * 1024,
                         len(os.listdir(f"/proc/{pid}/fd")),
                         len(self._daemon.processes()),
-                        self._files(),
+                        len(self._files()),
                     )
                 )
                 print(self.samples[-1], flush=True)
 
-    def _files(self) -> int:
-        return sum(len(below) + len(files) for _, below, files in os.walk(self._daemon.data))
+    def _files(self) -> set[Path]:
+        return set(self._daemon.data.rglob("*"))
+
+
+def wanted(channel: str, name: str, package: str) -> dict[str, Any]:
+    """Returns the specification of an environment of one package."""
+    return {"name": name, "channels": [channel], "dependencies": [package]}
 
 
 def compared(samples: list[Sample], what: Callable[[Sample], int]) -> tuple[float, float]:
@@ -214,19 +237,19 @@ def main() -> int:
     parser.add_argument("minutes", type=float)
     parser.add_argument("--users", type=int, default=20)
     arguments = parser.parse_args()
+    # It stays if anything is wrong.
+    directory = Path(tempfile.mkdtemp(prefix="soak-"))
+    print(f"in {directory}")
     with (
-        tempfile.TemporaryDirectory(prefix="soak-") as directory,
-        channels(Path(directory), small_channel()) as made,
-        stopped(Path(directory) / "data", "--CondaStoreWorker.max_attempts=100") as daemon,
+        channels(directory, small_channel()) as made,
+        stopped(directory / "data", "--CondaStoreWorker.max_attempts=100") as daemon,
     ):
         daemon.start()
-        # What is made once and kept is there then.
-        first = Soak(daemon, made.tiny, arguments.users)
-        first.run(min(60.0, arguments.minutes * 6))
-        files_before = first.empty()
         soak = Soak(daemon, made.tiny, arguments.users)
+        soak.warm_up()
+        before = soak.empty()
         soak.run(arguments.minutes * 60)
-        files_after = soak.empty()
+        after = soak.empty()
         assert_sound(daemon)
     steady = soak.steady()
     resident = compared(steady, lambda sample: sample.resident_bytes)
@@ -235,13 +258,18 @@ def main() -> int:
     print(f"broken: {dict(soak.broken)}; steady for {steady[-1].at_s - steady[0].at_s:.0f} s")
     print(f"resident MB: {resident[0] / 1e6:.1f}, at last {resident[1] / 1e6:.1f}")
     print(f"descriptors: {descriptors[0]:.0f}, at last {descriptors[1]:.0f}")
-    print(f"files when all is deleted: {files_before}, at last {files_after}")
+    print(f"files when all is deleted: {len(before)}, at last {len(after)}")
+    for path in sorted(after - before) if len(after) > len(before) else ():
+        print(f"new: {path}")
     grown = (
         resident[1] > resident[0] + MORE_BYTES,
         descriptors[1] > descriptors[0] + MORE_DESCRIPTORS,
-        files_after > files_before + MORE_FILES,
+        len(after) > len(before) + MORE_FILES,
     )
-    return int(any(grown))
+    if any(grown):
+        return 1
+    shutil.rmtree(directory)
+    return 0
 
 
 if __name__ == "__main__":

@@ -28,16 +28,14 @@ def test_what_was_answered_survives_power_cuts(powered: Disk, tiny: str) -> None
     wanted = specification(tiny, "harmless")
     with stopped(powered.path / "data", daemons=PoweredDaemon) as daemon:
         daemon.start()
-        build_id = daemon.submit(wanted)
         removed = daemon.submit({**wanted, "name": "removed"})
+        build_id = daemon.submit(wanted)
         powered.cut(daemon)
 
         daemon.start()
-        for queued in (build_id, removed):
+        # One after the other: soon the kernel writes what is old by itself.
+        for queued in (removed, build_id):
             daemon.completed(queued)
-        daemon.request("POST", f"/build/{build_id}/artifacts/CONDA_PACK/")
-        daemon.made(build_id, "CONDA_PACK")
-        archive = daemon.request("GET", f"/build/{build_id}/archive/").content
         powered.cut(daemon)
 
         daemon.start()
@@ -47,7 +45,6 @@ def test_what_was_answered_survives_power_cuts(powered: Disk, tiny: str) -> None
         assert os.readlink(daemon.link("survivor")) == keys["DIRECTORY"]
         assert (daemon.link("survivor") / "share/harmless").read_text() == "attacked"
         assert daemon.log(build_id).endswith("\n")
-        assert daemon.request("GET", f"/build/{build_id}/archive/").content == archive != b""
         assert daemon.request("DELETE", "/environment/default/removed/").status_code == 200
         powered.cut(daemon)
 
