@@ -1,13 +1,13 @@
 """Builds: what can be seen of them, and what can be done to them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.access import EVERYTHING, Caller
@@ -178,7 +178,9 @@ def _listing(
     if EVERYTHING not in patterns or {"name", "namespace"} & set(filters):
         # Without it, to count all builds is a look at an index.
         query = query.join(Build.environment).join(Environment.namespace)
-    query = query.where(*conditions, *(Build.id.in_(builds_with(name)) for name in packages))
+    if packages:
+        conditions.append(Build.id.in_(builds_with(packages)))
+    query = query.where(*conditions)
     return Listing(query, Build.id, SORTABLE, order)
 
 
@@ -378,11 +380,17 @@ async def settle_canceled(parts: Parts, canceled: Canceled) -> None:
             logger.error("the log of the cancelled build %d: %s", build.id, error)
 
 
-def builds_with(package: str) -> Select[tuple[int]]:
-    """Returns the ids of the builds that contain a package of this name."""
+def builds_with(packages: Collection[str]) -> Select[tuple[int]]:
+    """Returns the ids of the builds that contain packages of all these names, at least one.
+
+    In one look at the packages: PostgreSQL plans a look for each of some hundred for ever.
+    """
+    names = [literal(name) for name in set(packages)]
     return (
         select(build_packages.c.build_id)
         .join(CondaPackageBuild, CondaPackageBuild.id == build_packages.c.conda_package_build_id)
         .join(CondaPackage, CondaPackage.id == CondaPackageBuild.package_id)
-        .where(CondaPackage.name == package)
+        .where(CondaPackage.name.in_(names))
+        .group_by(build_packages.c.build_id)
+        .having(func.count(CondaPackage.name.distinct()) == len(names))
     )

@@ -130,7 +130,7 @@ class _Listed(NamedTuple):
             visible_environments(self.patterns),
             visible_environments(self.holder_patterns),
             *(FILTERS[name] for name in self.filters),
-            *(Build.id.in_(builds_with(name)) for name in self.packages),
+            *([Build.id.in_(builds_with(self.packages))] if self.packages else []),
         )
 
 
