@@ -69,7 +69,8 @@ async def follow_a_database_that_lost_changes(
     async with database.read() as session:
         environments = (await session.scalars(select(Environment.id))).all()
     for environment_id in environments:
-        await links.follow(environment_id)
+        await links.correct(environment_id)
+    await tally.catch_up()
 
 
 async def take_over_for_ever(

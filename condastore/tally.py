@@ -47,20 +47,17 @@ class Tally:
                 write_file(self._path, f"{number}\n".encode())
 
     async def lost(self) -> int:
-        """Returns how many of the changes that were committed the database has lost.
-
-        It counts on from what is kept, so that they are told once.
-        """
-        kept = self._kept()
+        """Returns how many of the changes that were committed the database has lost."""
         async with self._database.read() as session:
             query = select(KeyValueStore.value).filter_by(**_PLACE)
-            found = await session.scalar(query) or 0
-        if found >= kept:
-            return 0
+            found: int = await session.scalar(query) or 0
+        return max(self._kept() - found, 0)
+
+    async def catch_up(self) -> None:
+        """Lets the database count on from what is kept, so that what it has lost is told once."""
         async with self._database.write() as session:
             row = await _row(session)
-            row.value = max(row.value, kept)
-        return kept - found
+            row.value = max(row.value, self._kept())
 
     def _kept(self) -> int:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,12 @@ class Links:
         if found.target is not None:
             await self._hooks.switched(found.target)
 
+    async def correct(self, environment_id: int) -> None:
+        """Does the same, unless the link is right already."""
+        found = await self._decided(environment_id)
+        if found is not None and not await asyncio.to_thread(_is_right, found):
+            await self.follow(environment_id)
+
     async def _decided(self, environment_id: int) -> _Decision | None:
         """Returns what the database says now; None of an environment that is gone."""
         return await self._database.insist(lambda session: self._decide(session, environment_id))
@@ -81,6 +88,11 @@ class Links:
             self._store.publish(decision.link, decision.target.prefix)
         else:
             logger.error("%s is gone; %s stays as it is", decision.target.prefix, decision.link)
+
+
+def _is_right(decision: _Decision) -> bool:
+    target = os.readlink(decision.link) if decision.link.is_symlink() else None
+    return target == (None if decision.target is None else str(decision.target.prefix))
 
 
 def _has_place(decision: _Decision) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from condastore.tasks import LEASE_S
 from devtools.localchannel.server import ChannelServer, Fault
 from devtools.servers import PostgreSQLServer, RedisServer, S3Server
 from devtools.servers import running as serving
+from tests.acceptance.clocks import LIBRARY, Clock
 from tests.acceptance.harness import Daemon, eventually
 from tests.databases import postgresql_server
 from tests.patience import soon
 
+RUNNING = "SELECT count(*) FROM task WHERE kind = 'build' AND state = 'RUNNING'"
 SECRET = "a-secret-that-all-daemons-have"
 
 
@@ -188,14 +192,7 @@ def test_a_daemon_that_was_stopped_does_not_switch_a_link_back(tmp_path: Path, t
     """Just before it switches a link it stands still for longer than its lease."""
     wanted = {"name": "env", "channels": [tiny], "dependencies": ["harmless"]}
     with postgresql_server() as database, ExitStack() as stack:
-        options = [
-            f"--CondaStore.store_directory={tmp_path / 'store'}",
-            f"--LocalStorage.storage_path={tmp_path / 'storage'}",
-            f"--AuthenticationBackend.secret={SECRET}",
-        ]
-        stopped, other = (
-            Shared(tmp_path / name, database, tmp_path / "store", *options) for name in ("a", "b")
-        )
+        stopped, other = two_on_one_disk(tmp_path, database, concurrency=2)
         for daemon in (stopped, other):
             stack.callback(daemon.client.close)
         stopped.start(CONDASTORE_FAULT="build.link*:*:kill:STOP")
@@ -236,6 +233,19 @@ def test_a_daemon_that_was_stopped_does_not_switch_a_link_back(tmp_path: Path, t
             assert daemon.stop() == 0, daemon.output.read_text()
 
 
+def two_on_one_disk(
+    directory: Path, database: PostgreSQLServer, *, concurrency: int
+) -> list[Daemon]:
+    """Two daemons that don't run yet, with one store and one directory of artifacts."""
+    options = [
+        f"--CondaStore.store_directory={directory / 'store'}",
+        f"--LocalStorage.storage_path={directory / 'storage'}",
+        f"--AuthenticationBackend.secret={SECRET}",
+        f"--CondaStoreWorker.concurrency={concurrency}",
+    ]
+    return [Shared(directory / name, database, directory / "store", *options) for name in "ab"]
+
+
 def target(link: Path) -> str:
     """Returns where a link leads to, or nothing."""
     return os.readlink(link) if link.is_symlink() else ""
@@ -245,3 +255,34 @@ def target_when_held(daemon: Daemon, link: Path) -> str:
     """Returns where a link leads to when a daemon next holds at a fault point."""
     os.waitid(os.P_PID, daemon.pid, os.WSTOPPED)
     return target(link)
+
+
+@pytest.mark.skipif(
+    LIBRARY is None, reason="there is no libfaketime on this machine to set its clock with"
+)
+def test_F49_leases_are_of_the_databases_clock(tmp_path: Path, server: ChannelServer) -> None:
+    fetched = threading.Event()
+    server.faults["*.conda"] = Fault(until=fetched)
+    wanted = {"name": "env", "channels": [server.url], "dependencies": ["python"]}
+    clock = Clock(tmp_path / "clock")
+    with postgresql_server() as database, ExitStack() as stack:
+        daemons = right, wrong = two_on_one_disk(tmp_path, database, concurrency=1)
+        clock.put(300)
+        builds = []
+        for daemon, env in ((right, {}), (wrong, clock.environment)):
+            stack.callback(daemon.client.close)
+            # When it starts it looks for the work of daemons that are gone.
+            daemon.start(**env)
+            stack.callback(daemon.kill)
+            builds.append(daemon.submit(wanted))
+            eventually(lambda: right.query(RUNNING) == [(len(builds),)])
+        [(shortest, longest)] = right.query(
+            "SELECT min(rest), max(rest) FROM (SELECT lease_until - "
+            "extract(epoch FROM clock_timestamp()) rest FROM task WHERE state = 'RUNNING') leases"
+        )
+        assert 0 < shortest <= longest <= LEASE_S
+        fetched.set()
+        for build_id in builds:
+            right.completed(build_id)
+        assert right.query("SELECT DISTINCT attempts FROM task WHERE kind = 'build'") == [(1,)]
+        assert [daemon.stop() for daemon in daemons] == [0, 0]
