@@ -4,10 +4,12 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from condastore.disk import RESERVE_FILES
 from devtools.filesystems import limit_btrfs, read_only
 from devtools.localchannel.server import Fault, serve
 from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually, running
@@ -40,6 +42,20 @@ def on_ext4(ext4: Path) -> Iterator[SmallDaemon]:
 def files(daemon: Daemon, name: str) -> list[Path]:
     """Returns the files of an environment that are its package's."""
     return [path for path in (daemon.link(name) / "share").iterdir() if path.is_file()]
+
+
+@contextmanager
+def crowded(directory: Path) -> Iterator[None]:
+    """A file system without room for another file."""
+    crowd = directory / "crowd"
+    crowd.mkdir()
+    try:
+        with suppress(OSError):
+            for number in range(os.statvfs(directory).f_favail):
+                (crowd / str(number)).touch()
+        yield
+    finally:
+        subprocess.run(["rm", "-r", str(crowd)], check=True)
 
 
 def use_up(directory: Path) -> Path:
@@ -75,17 +91,12 @@ def test_F28_a_file_that_has_all_links_that_it_may_have_is_copied(
 
 def test_F23_inodes_run_out(on_ext4: SmallDaemon, ext4: Path, tiny: str) -> None:
     on_ext4.completed(on_ext4.submit(harmless(tiny, "gone")))
-    crowd = ext4 / "crowd"
-    crowd.mkdir()
-    for number in range(os.statvfs(ext4).f_favail):
-        (crowd / str(number)).touch()
-    on_ext4.knows("min_free_inodes", "200")
-    # Before it is gone, how much room there is changes from one answer to the next.
-    eventually(lambda: not (on_ext4.data / ".reserve").exists())
-    assert "min_free_inodes" in refused(on_ext4, tiny)
-    assert on_ext4.request("DELETE", "/environment/default/gone/").status_code == 200
-    eventually(lambda: not on_ext4.link("gone").is_symlink())
-    subprocess.run(["rm", "-r", str(crowd)], check=True)
+    with crowded(ext4):
+        # Before the reserve is given up, what is free changes from one answer to the next.
+        on_ext4.knows("min_free_inodes", f"for {RESERVE_FILES + 1} files")
+        assert "min_free_inodes" in refused(on_ext4, tiny)
+        assert on_ext4.request("DELETE", "/environment/default/gone/").status_code == 200
+        eventually(lambda: not on_ext4.link("gone").is_symlink())
     on_ext4.knows()
     on_ext4.completed(on_ext4.submit(harmless(tiny, "after")))
     assert_becomes_clean(on_ext4)

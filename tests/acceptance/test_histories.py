@@ -38,6 +38,8 @@ class Asked:
     environment: str
     may_end: set[str]
     deleted: bool = False
+    kills: int = 0
+    """How often the daemon was killed before it had ended; it may be given up after two."""
 
 
 @dataclass
@@ -135,10 +137,18 @@ class Histories(RuleBasedStateMachine):
             self._wait()
             return
         if what == "kill":
-            self.daemon.kill()
+            self._kill()
         else:
             assert self.daemon.stop() == 0
         self.daemon.start()
+
+    def _kill(self) -> None:
+        builds = {b: asked for known in self._known.values() for b, asked in known.builds.items()}
+        for asked in [asked for b, asked in builds.items() if self._status(b) not in ENDED]:
+            asked.kills += 1
+            if asked.kills > 1:
+                asked.may_end.add("FAILED")
+        self.daemon.kill()
 
     # What must be so
 
