@@ -35,6 +35,7 @@ c.CondaStoreServer.port = {self.daemon.url.rpartition(":")[2]}
 c.CondaStore.storage_threshold = 0
 c.CondaStoreWorker.index_interval = 0
 c.CondaStoreWorker.concurrency = 1
+c.CondaStoreWorker.warm_solvers = 0
 c.CondaStoreWorker.drain_timeout = 1
 """
 
