@@ -12,7 +12,7 @@ import pytest
 from devtools.localchannel.server import serve
 from devtools.machine import Machine, NoMachine
 from tests.acceptance.harness import eventually, get
-from tests.acceptance.installed import CONFIG, HOME, Service
+from tests.acceptance.installed import CONFIG, Service, documented
 
 pytestmark = pytest.mark.sqlite
 
@@ -151,6 +151,8 @@ def test_F18_a_killed_daemon_is_started_again_and_builds_go_on(
 def test_F98_F103_builds_go_on_after_a_stop_and_after_a_stall(
     service: Service, building: None
 ) -> None:
+    # As if the unit was printed for less than the builds have now.
+    service.add("TimeoutStopSec=100ms")
     service.do("stop")
     assert service.shows("ActiveState") == "inactive"
     assert (service.shows("Result"), service.shows("ExecMainStatus")) == ("success", "0")
@@ -178,15 +180,8 @@ def test_what_must_be_mended_first_is_not_tried_again(service: Service) -> None:
 
 
 def test_requests_wait_in_the_socket_while_the_service_starts(service: Service) -> None:
-    address = service.daemon.url.removeprefix("http://")
-    printed = service.machine.run(
-        f"{HOME}/bin/condastore", "systemd", "--socket", f"--config={CONFIG}"
-    )
-    assert f"ListenStream={address}\n" in printed
-    service.machine.write("/etc/systemd/system/condastore.socket", printed)
-    service.machine.run("systemctl", "daemon-reload")
-    service.do("stop")
-    service.machine.run("systemctl", "start", "condastore.socket")
+    for line in documented("Socket activation"):
+        service.machine.run("bash", "-ec", line)
     assert service.shows("MainPID") == "0"
     assert service.daemon.data_of("/permission/")["authenticated"] is True
     assert service.shows("ActiveState") == "active"
