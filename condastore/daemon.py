@@ -380,7 +380,8 @@ class Daemon:
             for task in beside:
                 task.cancel()
             left = f"{parts.pool.running} running builds have {self._worker.drain_timeout:g} s"
-            self._notifier.tell(STOPPING=1, STATUS=f"stopping; {left} to finish")
+            # It may be longer than when the unit was printed.
+            self._notifier.stopping(f"stopping; {left} to finish", self._worker.drain_timeout)
             logger.info("stopping; %s to finish", left)
             parts.logs.detach()
             await parts.pool.drain(self._worker.drain_timeout)

@@ -11,6 +11,8 @@ logger = logging.getLogger(__name__)
 
 # A status that changes all the time is told no more often than this.
 STATUS_S = 3.0
+# For the end of HTTP connections, and what must be written at last.
+STOP_GRACE_S = 30
 # Of the time in which systemd wants to hear of the daemon.
 FED_TIMES = 3
 
@@ -49,6 +51,11 @@ class Notifier:
         """Says that the configuration is read again; `READY=1` ends it (Type=notify-reload)."""
         now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self.tell(RELOADING=1, MONOTONIC_USEC=now_us)
+
+    def stopping(self, status: str, drain_s: float) -> None:
+        """Says that the daemon stops, and how long it may take beside `TimeoutStopSec=`."""
+        extension_us = int((drain_s + STOP_GRACE_S) * 1_000_000)
+        self.tell(STOPPING=1, STATUS=status, EXTEND_TIMEOUT_USEC=extension_us)
 
     async def tell_status(self, status: Callable[[], Awaitable[str]]) -> None:
         """Tells what `status` returns whenever it is another, for ever, also after it failed."""

@@ -13,6 +13,7 @@ from condastore.errors import ConfigurationError
 from condastore.http.listener import BACKLOG, RESERVED_FILES
 from condastore.server_configuration import CondaStoreServer
 from condastore.storage import LocalStorage
+from condastore.systemd.notify import STOP_GRACE_S
 
 USER = "condastore"
 STATE = Path("/var/lib/condastore")
@@ -20,8 +21,6 @@ RUNTIME = Path("/run/condastore")
 # A database may have to be brought up to date before the port opens.
 START_S = 900
 WATCHDOG_S = 60
-# For the end of HTTP connections, and what must be written at last.
-STOP_GRACE_S = 30
 # What a build's child, with the threads of its downloads, has of processes and threads.
 TASKS_PER_BUILD = 512
 # Those below are root's.

@@ -35,13 +35,14 @@ c.CondaStoreServer.port = {self.daemon.url.rpartition(":")[2]}
 c.CondaStore.storage_threshold = 0
 c.CondaStoreWorker.index_interval = 0
 c.CondaStoreWorker.concurrency = 1
+c.CondaStoreWorker.warm_solvers = 0
 c.CondaStoreWorker.drain_timeout = 1
 """
 
     def install(self) -> None:
         """Does what the documentation says, line by line."""
         put_program(self.machine)
-        for line in documented():
+        for line in documented("systemd, step by step"):
             if "pip install" in line:
                 continue
             printed = self.machine.run("bash", "-ec", line)
@@ -89,9 +90,9 @@ c.CondaStoreWorker.drain_timeout = 1
         return {int(line) for file in files for line in file.read_text().splitlines()}
 
 
-def documented() -> list[str]:
-    """Returns the commands that the documentation installs a service with."""
-    section = DOCUMENTATION.read_text().partition("## systemd, step by step")[2]
+def documented(heading: str) -> list[str]:
+    """Returns the commands that the documentation has below a heading."""
+    section = DOCUMENTATION.read_text().partition(f"# {heading}\n")[2]
     found = re.search(r"```\n(.*?)```", section, re.DOTALL)
     assert found is not None
     return found[1].splitlines()
@@ -99,7 +100,7 @@ def documented() -> list[str]:
 
 def put_program(machine: Machine) -> None:
     """Has the program of the tests where the documentation installs it."""
-    machine.run("mkdir", HOME)
+    machine.run("mkdir", "-p", HOME)
     # Only in there it can be changed without a change out here.
     machine.run("mount", "--bind", sys.prefix, HOME)
     packages = sysconfig.get_path("purelib", vars={"base": HOME})

@@ -78,7 +78,7 @@ def test_what_systemd_hears_from_start_to_end(supervisor: Supervisor, tmp_path: 
         supervisor.until("STOPPING")
     told = [name for message in supervisor.heard for name in message if name != "WATCHDOG"]
     expected = ["STATUS", "READY", "STATUS", "RELOADING", "MONOTONIC_USEC", "READY"]
-    assert told == [*expected, "STOPPING", "STATUS"]
+    assert told == [*expected, "STOPPING", "STATUS", "EXTEND_TIMEOUT_USEC"]
 
 
 def test_F103_a_blocked_loop_does_not_feed_the_watchdog(
