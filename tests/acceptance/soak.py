@@ -40,7 +40,6 @@ ENVIRONMENTS = 3
 FORMS = ("CONDA_PACK", "DOCKER_MANIFEST")
 # What the last third of the steady half may take more than the first.
 MORE_BYTES, MORE_DESCRIPTORS = 16 * 2**20, 20
-MORE_FILES = 5
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,10 @@ class Soak:
             self._daemon.made(build_id, form)
 
     def empty(self) -> set[Path]:
-        """Deletes everything; returns what files and directories there are then."""
+        """Deletes everything; returns what files and directories there are then.
+
+        But no blobs: they stay for a day after the last image that needed them.
+        """
         for environment in self._daemon.data_of("/environment/?size=1000"):
             path = f"/environment/default/{environment['name']}/"
             assert self._daemon.request("DELETE", path).status_code in (200, 404)
@@ -177,7 +179,7 @@ class Soak:
         query = partial(self._daemon.query, waiting)
         eventually(lambda: not query(), DRAIN_S, what=query)
         assert_becomes_clean(self._daemon)
-        return self._files()
+        return {path for path in self._files() if "blobs" not in path.parts}
 
     def steady(self) -> list[Sample]:
         """Returns the samples of the daemon that lived to the end, after its first minute or so."""
@@ -264,7 +266,7 @@ def main() -> int:
     grown = (
         resident[1] > resident[0] + MORE_BYTES,
         descriptors[1] > descriptors[0] + MORE_DESCRIPTORS,
-        len(after) > len(before) + MORE_FILES,
+        len(after) > len(before),
     )
     if any(grown):
         return 1
