@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from rattler.networking import Client
@@ -18,6 +19,8 @@ from condastore.engine.jobs import Credential
 from condastore.engine.redaction import without_credentials
 
 _USER_AGENT = "condastore"
+_CERTIFICATE = "invalid peer certificate"
+_WRONG_TIME = re.compile("certificate (expired|not valid yet)")
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})[^)]*\)")
 
 
@@ -53,7 +56,20 @@ def explain_transfer(error: BaseException, what: str) -> EngineError:
     reason = explain(error)
     if reason.kind != "internal":
         return reason
-    return EngineError("network", f"Could not fetch {what}: {text}")
+    return EngineError("network", f"Could not fetch {what}: {text}{_what_to_do(text)}")
+
+
+def _what_to_do(text: str) -> str:
+    """Returns what else may be wrong than the server, if its certificate is not taken."""
+    if _CERTIFICATE not in text:
+        return ""
+    if _WRONG_TIME.search(text):
+        now = datetime.now(UTC)
+        return f". By this machine's clock it is {now:%Y-%m-%d %H:%M} UTC: is that right?"
+    return (
+        ". If it is of an authority of your own, start the daemon with SSL_CERT_FILE, the path of "
+        "a file with the certificates that are trusted"
+    )
 
 
 def http_status(error: BaseException) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import fnmatch
+import ssl
 import threading
 import time
 from collections import Counter
@@ -50,8 +51,15 @@ class Fault:
 class ChannelServer:
     """A running server; see :func:`serve`."""
 
-    def __init__(self, directory: Path, access: _Access, faults: Mapping[str, Fault]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        access: _Access,
+        faults: Mapping[str, Fault],
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self.directory = directory.resolve()
+        self._scheme = "https" if tls else "http"
         #: How often each path was asked for, whatever the answer was.
         self.requests: Counter[str] = Counter()
         #: The paths that were refused for want of credentials.
@@ -63,6 +71,11 @@ class ChannelServer:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._http = _HTTPServer(("127.0.0.1", 0), self)
+        if tls is not None:
+            # The handshake is the handler's, so that none holds up the others.
+            self._http.socket = tls.wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(
             # The interval is how long stopping takes at most.
             target=self._http.serve_forever,
@@ -74,7 +87,7 @@ class ChannelServer:
     def root(self) -> str:
         """The address of the server, without credentials."""
         host, port = self._http.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return f"{self._scheme}://{host!s}:{port}"
 
     @property
     def url(self) -> str:
@@ -157,13 +170,15 @@ def serve(
     bearer: str | None = None,
     token: str | None = None,
     faults: Mapping[str, Fault] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[ChannelServer]:
     """Serve a channel on a free port of 127.0.0.1 until the block ends.
 
     ``basic`` (user and password), ``bearer`` or ``token`` (conda's ``/t/TOKEN/`` in the path)
-    locks it. ``faults`` maps patterns such as ``noarch/*.conda`` to what goes wrong.
+    locks it. ``faults`` maps patterns such as ``noarch/*.conda`` to what goes wrong. With ``tls``
+    it is served by HTTPS.
     """
-    server = ChannelServer(directory, _Access.of(basic, bearer, token), faults or {})
+    server = ChannelServer(directory, _Access.of(basic, bearer, token), faults or {}, tls)
     server.start()
     try:
         yield server

@@ -126,9 +126,9 @@ def child(
         started.close()
 
 
-def run(*jobs: Job) -> Outcome:
+def run(*jobs: Job, environment: Mapping[str, str] | None = None) -> Outcome:
     """Runs one child to its end."""
-    with child() as started:
+    with child(environment) as started:
         for job in jobs:
             started.send(job)
         return started.finish()

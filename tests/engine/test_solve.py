@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 
 from devtools.localchannel.server import Fault, serve
 from tests.engine.conftest import Place, child, run
@@ -119,6 +122,37 @@ def test_credentials_open_a_channel_and_show_nowhere(
     said = json.dumps([solved.events, built.result, wrong.events])
     assert all(secret not in said for secret in ("tk-1", "br-1", "pw-1"))
     assert wrong.error["kind"] in ("auth", "network")
+
+
+@pytest.mark.parametrize(
+    ("days", "trusted", "said"),
+    [
+        (0, True, ""),
+        (0, False, "SSL_CERT_FILE"),
+        (7, True, "clock"),
+        (-7, True, "clock"),
+    ],
+)
+def test_F45_F105_certificates(
+    place: Place, small_channel: Path, days: int, trusted: bool, said: str
+) -> None:
+    authority = trustme.CA()
+    begin = datetime.now(UTC) + timedelta(days=days - 1)
+    certificate = authority.issue_cert(
+        "127.0.0.1", not_before=begin, not_after=begin + timedelta(days=2)
+    )
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(tls)
+    file = place.root / "authorities.pem"
+    authority.cert_pem.write_to_path(str(file))
+    environment = {"SSL_CERT_FILE": str(file)} if trusted else {}
+    with serve(small_channel, tls=tls) as server:
+        outcome = run(place.solve_job(server.url, "six"), environment=environment)
+    if said:
+        assert outcome.error["kind"] == "network"
+        assert said in outcome.error["text"]
+    else:
+        assert "six" in names(outcome.result["packages"]["linux-64"])
 
 
 def test_a_slow_channel_ends_in_a_timeout(place: Place, small_channel: Path) -> None:
