@@ -253,13 +253,13 @@ async def deadlocked(
 async def test_F36_when_all_connections_are_busy_that_is_told_and_no_fault(
     database: PostgreSQLServer, tmp_path: Path
 ) -> None:
-    options = [f"--CondaStore.database_url={database.url()}", "--CondaStore.database_connections=2"]
+    options = [f"--CondaStore.database_url={database.url()}", "--CondaStore.database_connections=3"]
     with running(tmp_path / "data", *options) as daemon:
         rival = await asyncpg.connect(database.url())
         asking = partial(get, f"{daemon.url}/api/v1/namespace/")
         async with rival.transaction():
             await rival.execute("LOCK TABLE namespace")
-            answers = [asyncio.create_task(asyncio.to_thread(asking)) for _ in range(4)]
+            answers = [asyncio.create_task(asyncio.to_thread(asking)) for _ in range(6)]
             [first, *_], others = await asyncio.wait(
                 answers, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
             )
