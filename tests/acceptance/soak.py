@@ -182,9 +182,9 @@ class Soak:
         return {path for path in self._files() if "blobs" not in path.parts}
 
     def steady(self) -> list[Sample]:
-        """Returns the samples of the daemon that lived to the end, after its first minute or so."""
+        """Returns the samples of the daemon that lived to the end, once it has done everything."""
         last = [sample for sample in self.samples if sample.pid == self.samples[-1].pid]
-        return last[len(last) // 10 :]
+        return last[len(last) // 3 :]
 
     def _break(self, half: float) -> None:
         while not self._over.wait(BREAK_EVERY_S):
