@@ -28,6 +28,8 @@ async def test_a_link_never_goes_back_however_many_switch_it(
 
     async def publish(number: int) -> None:
         build_id = await add_build(database, status=BuildStatus.COMPLETED)
+        prefix = tmp_path / str(build_id)
+        prefix.mkdir()
         async with database.write() as session:
             build = await session.get(Build, build_id)
             assert build is not None
@@ -35,7 +37,7 @@ async def test_a_link_never_goes_back_however_many_switch_it(
                 BuildArtifact(
                     build_id=build_id,
                     artifact_type=ArtifactType.DIRECTORY,
-                    key=str(tmp_path / str(build_id)),
+                    key=str(prefix),
                 )
             )
             environment = await session.get(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from condastore.builders import popularity as module
+from condastore import tables
 from condastore.builders.popularity import LIFETIME, popularity
 from condastore.database import Database
 from condastore.packages import record_packages
@@ -46,7 +46,7 @@ async def test_the_count_stays_for_a_week(
     await build(database, "a")
     await build(database, "a")
     now = utcnow()
-    monkeypatch.setattr(module, "utcnow", lambda: now + LIFETIME - timedelta(minutes=1))
+    monkeypatch.setattr(tables, "utcnow", lambda: now + LIFETIME - timedelta(minutes=1))
     assert await popularity(database) == {}
-    monkeypatch.setattr(module, "utcnow", lambda: now + LIFETIME + timedelta(minutes=1))
+    monkeypatch.setattr(tables, "utcnow", lambda: now + LIFETIME + timedelta(minutes=1))
     assert await popularity(database) == {"a": 2}
