@@ -76,6 +76,7 @@ class Disk:
         self._hurry = asyncio.Event()
         # What a quota leaves, no file system says; what the last daemon met, nobody.
         self._is_in_doubt = True
+        # What is tried before a reserve is made again; and where nothing could be written at all.
         self._doubtful: set[Path] = set()
         self._refusing: set[Path] = set()
         self.rooms: list[Room] = []

@@ -5,6 +5,7 @@ that is restored. So whoever changes what environments are on the disk counts th
 transaction; each daemon also keeps the last number that it saw committed, beside the database.
 """
 
+import asyncio
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -39,8 +40,11 @@ class Tally:
         number: int = row.value
         return number
 
-    def keep(self, number: int) -> None:
+    async def keep(self, number: int) -> None:
         """Keeps the number of a change that is committed."""
+        await asyncio.to_thread(self._keep, number)
+
+    def _keep(self, number: int) -> None:
         # One that a full disk does not take is only missed if the database loses it as well.
         with self._turn, suppress(OSError):
             if number > self._kept():

@@ -12,7 +12,7 @@ from condastore.tally import Tally
 async def counted(database: Database, tally: Tally) -> int:
     async with database.write() as session:
         number = await tally.count(session)
-    tally.keep(number)
+    await tally.keep(number)
     return number
 
 
@@ -41,5 +41,5 @@ async def test_an_older_number_is_not_kept_after_a_newer_one(
 ) -> None:
     tally = Tally(database, tmp_path / "tally")
     for number in (3, 2):
-        tally.keep(number)
+        await tally.keep(number)
     assert await tally.lost() == 3

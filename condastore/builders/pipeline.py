@@ -237,7 +237,7 @@ class Builder:
 
         # All the work is done; a database that restarts at this moment must not make it void.
         build, number = await self._database.insist(record)
-        await asyncio.to_thread(self._tally.keep, number)
+        await self._tally.keep(number)
         fault("build.recorded")
         await self._complete(build)
 

@@ -101,7 +101,7 @@ class Remover:
                 await drop_images(session, [build.id], unless_pulled_since=since)
                 await enqueue_once(session, COLLECT)
             number = await self._tally.count(session)
-        await asyncio.to_thread(self._tally.keep, number)
+        await self._tally.keep(number)
         return {"freed_bytes": freed}
 
     async def delete_environment(self, run: Run) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class Remover:
             # Their images went with the builds.
             await enqueue_once(session, COLLECT)
             number = await self._tally.count(session)
-        await asyncio.to_thread(self._tally.keep, number)
+        await self._tally.keep(number)
 
     async def _discard(self, build: Build) -> list[Path]:
         """Moves a build's prefix to the trash; returns what is there of it."""

@@ -90,5 +90,6 @@ def _compiles(script: bytes) -> bool:
             warnings.simplefilter("ignore")
             compile(script, "script", "exec", dont_inherit=True)
     except Exception:
+        # For whatever reason: this runs at somebody else's, and the script then goes on asking env.
         return False
     return True
