@@ -370,7 +370,7 @@ def _next(kinds: tuple[str, ...]) -> Any:
     names = select(name.label("name")).where(*queued).cte("names", recursive=True)
     following = select(name).where(*queued, Task.namespace > names.c.name)
     names = names.union_all(select(following.scalar_subquery()).where(names.c.name.is_not(None)))
-    candidate, other = aliased(Task), aliased(Task)
+    candidate, first, other = aliased(Task), aliased(Task), aliased(Task)
     head = (
         select(candidate.id)
         .where(
@@ -382,21 +382,27 @@ def _next(kinds: tuple[str, ...]) -> Any:
         .order_by(candidate.priority.desc(), candidate.id)
         .limit(1)
     )
+    heads = (
+        select(names.c.name, head.scalar_subquery().label("id"))
+        .cte("heads")
+        .prefix_with("MATERIALIZED")
+    )
+    # No join: for one, PostgreSQL reads the whole table.
+    priority = select(first.priority).where(first.id == heads.c.id)
     running = select(func.count()).where(
-        other.state == TaskState.RUNNING, other.namespace == names.c.name
+        other.state == TaskState.RUNNING, other.namespace == heads.c.name
     )
     served = select(func.max(other.claimed_at)).where(
-        other.namespace == names.c.name, other.claimed_at <= epoch()
+        other.namespace == heads.c.name, other.claimed_at <= epoch()
     )
     return (
-        select(Task.id)
-        .select_from(names)
-        .join(Task, Task.id == head.scalar_subquery())
+        select(heads.c.id)
+        .where(heads.c.id.is_not(None))
         .order_by(
-            Task.priority.desc(),
+            priority.scalar_subquery().desc(),
             running.scalar_subquery(),
             nulls_first(served.scalar_subquery().asc()),
-            Task.id,
+            heads.c.id,
         )
         .limit(1)
     )
