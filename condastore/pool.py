@@ -129,7 +129,9 @@ class Pool:
 
     async def recover(self, requeued: Requeued | None = None) -> Recovery:
         """Takes over what daemons that are gone left; see `TaskQueue.recover`."""
-        recovery = await self._queue.recover(requeued, running=list(self._running))
+        recovery = await self._queue.recover(
+            requeued, kinds=self.kinds, running=list(self._running)
+        )
         for claim in recovery.canceled:
             await self._abandon(claim, Stop.CANCELED)
         for claim in recovery.deadly:

@@ -246,9 +246,11 @@ class TaskQueue:
         self,
         requeued: Requeued | None = None,
         *,
+        kinds: Collection[str] | None = None,
         running: Collection[int] = (),
     ) -> Recovery:
-        """Takes over the tasks of owners that are gone.
+        """Takes over the tasks of owners that are gone; those of other kinds, if some are named,
+        are left to a version that knows them.
 
         Those are the owners whose lease has ended, those who used this owner's directory before,
         and this owner itself where it could not record an end: what it is `running` stays. On
@@ -261,6 +263,8 @@ class TaskQueue:
         if not self._database.is_sqlite:
             another = and_(another, is_of(self._directory))
         gone = [Task.state == TaskState.RUNNING, or_(ended, another)]
+        if kinds is not None:
+            gone.append(Task.kind.in_(kinds))
         recovery = Recovery()
         # It is looked for all the time, and hardly ever there; a write would end what is kept.
         async with self._database.read() as session:

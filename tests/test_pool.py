@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from condastore.database import Database
 from condastore.pool import DEADLY, GiveUp, Pool, Retry, Run, Stop, Work
 from condastore.tables import Task, TaskState
-from condastore.tasks import Claim, TaskQueue, enqueue
+from condastore.tasks import Claim, Recovery, TaskQueue, enqueue
 from tests.databases import opened
 from tests.patience import PATIENCE_S
 
@@ -580,6 +580,18 @@ async def test_the_recovery_settles_what_won_t_run_again(database: Database, sta
     assert await states(database) == [TaskState.QUEUED, TaskState.CANCELED, TaskState.FAILED]
     assert stage.abandoned == [(ids[1], Stop.CANCELED), (ids[2], DEADLY)]
     assert (await row(database, ids[2])).error == DEADLY
+
+
+async def test_what_only_a_newer_version_knows_is_left_to_it(
+    database: Database, stage: Stage
+) -> None:
+    [task_id] = await add(database, None, kind="newer")
+    await TaskQueue(database, "newer daemon").claim(["newer"])
+    async with database.write() as session:
+        await session.execute(update(Task).values(lease_until=0.0, cancel_requested=True))
+    recovery = await pool_of(database, {"build": stage.work()}).recover()
+    assert recovery == Recovery()
+    assert (await row(database, task_id)).state == TaskState.RUNNING
 
 
 # All of it at once
