@@ -98,13 +98,17 @@ def serve(app: CondaStoreServer, arguments: Sequence[str]) -> None:
     os.umask(os.umask(0o077) | 0o022)
     daemon_log.keep_standard_streams()
     daemon_log.begin(app.log_level)
-    asyncio.run(Daemon(Configuration.of(app), arguments).run())
+    stalls = StallWatch()
+    with asyncio.Runner(loop_factory=stalls.new_loop) as runner:
+        runner.run(Daemon(Configuration.of(app), arguments, stalls).run())
 
 
 class Daemon:
     """The parts of one running daemon."""
 
-    def __init__(self, configuration: Configuration, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, configuration: Configuration, arguments: Sequence[str], stalls: StallWatch
+    ) -> None:
         self._configuration = configuration
         self._arguments = arguments
         self._app = configuration.app
@@ -115,6 +119,7 @@ class Daemon:
         self._store = Store.of(self._config)
         self._notifier = Notifier(os.environ)
         self._signals = Signals()
+        self._stalls = stalls
 
     async def run(self) -> None:
         """Recovers, serves, and drains.
@@ -165,7 +170,8 @@ class Daemon:
             # All this stays. A collection that looked at it would hold everything up for 70 ms.
             gc.freeze()
             duties = Duties(database, self._locks(stack), self._owner, self._directory)
-            await self._serve(parts, server, wakeups, duties, listener, web)
+            with self._stalls:
+                await self._serve(parts, server, wakeups, duties, listener, web)
 
     def _parts(
         self,
@@ -350,7 +356,6 @@ class Daemon:
             group.create_task(self._notifier.feed_watchdog(lasting), name="watchdog")
             beside = [
                 group.create_task(parts.metrics.watch_loop(), name="event loop lag"),
-                group.create_task(StallWatch().run(), name="event loop watch"),
                 group.create_task(self._watch(parts, duties), name="watch paths"),
                 group.create_task(parts.indexer.run(), name="package index"),
                 group.create_task(

@@ -234,7 +234,10 @@ def compared(samples: list[Sample], what: Callable[[Sample], int]) -> tuple[floa
 
 
 def main() -> int:
-    """Runs a soak; returns 1 if anything has grown. Raises `AssertionError` if anything broke."""
+    """Runs a soak; returns 1 if anything has grown or the event loop was held up.
+
+    Raises `AssertionError` if anything broke.
+    """
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("minutes", type=float)
     parser.add_argument("--users", type=int, default=20)
@@ -253,6 +256,7 @@ def main() -> int:
         soak.run(arguments.minutes * 60)
         after = soak.empty()
         assert_sound(daemon)
+        stalls = daemon.output.read_text().count("the event loop was held up")
     steady = soak.steady()
     resident = compared(steady, lambda sample: sample.resident_bytes)
     descriptors = compared(steady, lambda sample: sample.descriptors)
@@ -261,6 +265,7 @@ def main() -> int:
     print(f"resident MB: {resident[0] / 1e6:.1f}, at last {resident[1] / 1e6:.1f}")
     print(f"descriptors: {descriptors[0]:.0f}, at last {descriptors[1]:.0f}")
     print(f"files when all is deleted: {len(before)}, at last {len(after)}")
+    print(f"the event loop was held up (see the daemon's log): {stalls}")
     for path in sorted(after - before) if len(after) > len(before) else ():
         print(f"new: {path}")
     grown = (
@@ -268,7 +273,7 @@ def main() -> int:
         descriptors[1] > descriptors[0] + MORE_DESCRIPTORS,
         len(after) > len(before),
     )
-    if any(grown):
+    if stalls or any(grown):
         return 1
     shutil.rmtree(directory)
     return 0
