@@ -234,6 +234,10 @@ c = get_config()
 # Files that there must be room for on each of these file systems.
 # c.CondaStore.min_free_inodes = 1000
 
+# Whether nothing is fetched from channels, package indexes and the registries of base images:
+# environments are made of channels on this machine, and of what was fetched before.
+# c.CondaStore.offline = False
+
 # Let `pip:` requirements be built from source distributions. Building one runs its author's code
 # as the daemon's user; wheels run none.
 # c.CondaStore.pip_allow_sdists = False

@@ -189,6 +189,13 @@ class CondaStore(LoggingConfigurable):
         configuration of uv says, or else PyPI.""",
     ).tag(config=True)
 
+    offline = Bool(
+        False,
+        help="""Whether nothing is fetched from channels, package indexes and the registries of
+        base images: environments are made of channels on this machine, and of what was fetched
+        before.""",
+    ).tag(config=True)
+
     channel_credentials = List(
         Dict(),
         help="""Credentials of private channels and package indexes, kept out of every log and

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from condastore.builders.jobs import connections
 from condastore.builders.process import Event, engine
 from condastore.channels import SUBDIRS, check_channel, resolve
 from condastore.configuration import CondaStore
@@ -242,7 +243,7 @@ class Indexer:
             "refresh": url,
             "source": url and MIRRORED.get(url, url),
             "subdirs": self._subdirs,
-            "credentials": self._config.channel_credentials,
+            **connections(self._config),
             "limits": {
                 "memory_bytes": self._config.max_build_memory,
                 "download_bytes": DOWNLOAD_BYTES,

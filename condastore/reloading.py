@@ -45,6 +45,7 @@ LIVE: Mapping[str, frozenset[str]] = {
         "max_package_files",
         "max_specification_bytes",
         "min_free_bytes",
+        "offline",
         "pip_allow_sdists",
         "pip_index_url",
         "repodata_ttl",

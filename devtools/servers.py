@@ -147,7 +147,11 @@ class PostgreSQLServer(Server):
         # Those that serve clients end by themselves then, but as long as one lives, none can start.
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        others = [os.pidfd_open(int(pid)) for pid in children.read_text().split()]
+        others = []
+        for pid in children.read_text().split():
+            # One may have ended meanwhile.
+            with suppress(ProcessLookupError):
+                others.append(os.pidfd_open(int(pid)))
         super().kill()
         for other in others:
             with suppress(ProcessLookupError):

@@ -64,6 +64,7 @@ def job(root: Path, urls: list[str], url: str | None) -> Any:
         "subdirs": ["noarch"],
         "limits": limits,
         "credentials": [],
+        "offline": False,
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from condastore.builders.blobs import BlobKeeper
+from condastore.builders.jobs import connections
 from condastore.builders.making import Listener
 from condastore.builders.process import Child
 from condastore.configuration import CondaStore
@@ -83,7 +84,7 @@ class Bases:
             "blobs_dir": str(directory),
             "codec": self._images.compression,
             "level": self._images.level,
-            "credentials": self._config.channel_credentials,
+            **connections(self._config),
         }
         result = await child.do(job, listener)
         keys = []

@@ -9,7 +9,7 @@ from condastore.builders.blobs import BlobKeeper
 from condastore.builders.image_bases import Base
 from condastore.builders.image_contents import Contents
 from condastore.builders.image_settings import image_settings
-from condastore.builders.jobs import FETCHES_AT_ONCE
+from condastore.builders.jobs import FETCHES_AT_ONCE, connections
 from condastore.builders.making import Listener
 from condastore.builders.process import Child, Event
 from condastore.configuration import CondaStore, server_platform
@@ -159,7 +159,7 @@ class Platforms:
             "host_libraries": self.images.base == HOST and self.images.host_libraries,
             "glibc": base.glibc,
             "fetch_concurrency": FETCHES_AT_ONCE,
-            "credentials": self.config.channel_credentials,
+            **connections(self.config),
             "limits": {
                 "package_bytes": self.config.max_package_bytes,
                 "package_files": self.config.max_package_files,

@@ -132,6 +132,11 @@ def verify_job(store: Store, packages: list[str]) -> Record:
     return {"v": 1, "job": "verify", "packages_dir": str(store.packages), "packages": packages}
 
 
+def connections(config: CondaStore) -> Record:
+    """Returns what every job says that fetches anything."""
+    return {"credentials": config.channel_credentials, "offline": config.offline}
+
+
 def _engine(config: CondaStore, settings: Settings) -> Record:
     command = settings.conda_command
     bundled = command == "rattler"
@@ -140,7 +145,7 @@ def _engine(config: CondaStore, settings: Settings) -> Record:
         "engine": "rattler" if bundled else "conda",
         # A child's PATH is the system's, the operator's may know more.
         "command": None if bundled else shutil.which(command) or command,
-        "credentials": config.channel_credentials,
+        **connections(config),
     }
 
 

@@ -39,3 +39,11 @@ def os_error_number(error: BaseException) -> int | None:
         return error.errno
     found = _OS_ERROR.search(str(error))
     return int(found[1]) if found else None
+
+
+def not_here(what: str) -> EngineError:
+    """That `what` would have to be fetched, which must not be."""
+    return EngineError(
+        "network",
+        f"Not on this machine: {what}. Nothing is fetched, because c.CondaStore.offline is set.",
+    )

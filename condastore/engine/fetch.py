@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from rattler.package_streaming import PackageArchive, download_and_extract
 
 from condastore.engine.download import Archive, Downloader
 from condastore.engine.events import EngineError, Events
-from condastore.engine.failures import explain
+from condastore.engine.failures import explain, not_here
 from condastore.engine.jobs import FetchJob, Limits, Record
 from condastore.engine.network import client
 from condastore.engine.records import archive_hash, archive_stem, checked, completed, label
@@ -40,6 +41,8 @@ async def fetch(
     records = [checked(record) for record in job["records"]]
     missing = [record for record in records if not _is_stored(store, record)]
     _log_plan(records, missing, events)
+    if job["offline"]:
+        _check_here(missing)
     _check_disk(store, missing, job["limits"])
     fetcher = _Fetcher(job, store, workspace, events, missing)
     # The largest first: the last one to come then does not keep the others waiting.
@@ -201,6 +204,13 @@ def _explain_extraction(error: OSError, record: Record) -> EngineError:
     if reason.kind != "internal":
         return reason
     return EngineError("package", f"Package {label(record)} can't be unpacked: {error}")
+
+
+def _check_here(missing: Sequence[Record]) -> None:
+    """Refuses what would have to be fetched. Raises `EngineError`."""
+    remote = [label(record) for record in missing if urlsplit(record["url"]).scheme != "file"]
+    if remote:
+        raise not_here("the packages " + ", ".join(remote))
 
 
 def _check_disk(store: PackageStore, missing: Sequence[Record], limits: Limits) -> None:

@@ -17,6 +17,13 @@ class Credential(TypedDict):
     bearer: NotRequired[str]
 
 
+class Connections(TypedDict):
+    """What every job says that fetches anything; `offline` is whether it must do without."""
+
+    credentials: list[Credential]
+    offline: bool
+
+
 class Limits(TypedDict):
     """What one build may use; `stall_s` is how long a server may send (next to) nothing."""
 
@@ -34,7 +41,7 @@ class PackLimits(TypedDict):
     fragments_bytes: NotRequired[int]
 
 
-class SolveJob(TypedDict):
+class SolveJob(Connections):
     """Find the packages of an environment for each platform.
 
     `exclude_newer` is a day, YYYY-MM-DD: packages since then, or of unknown age, don't count.
@@ -50,11 +57,10 @@ class SolveJob(TypedDict):
     timeout_s: float
     repodata_cache: str
     repodata_ttl_s: float
-    credentials: list[Credential]
     flags: list[str]
 
 
-class BuildJob(TypedDict):
+class BuildJob(Connections):
     """Make one prefix out of a list of packages."""
 
     engine: str
@@ -75,7 +81,6 @@ class BuildJob(TypedDict):
     bytecode: bool
     fetch_concurrency: int
     limits: Limits
-    credentials: list[Credential]
 
 
 class ImageLayer(TypedDict):
@@ -86,7 +91,7 @@ class ImageLayer(TypedDict):
     known: bool
 
 
-class ImageJob(TypedDict):
+class ImageJob(Connections):
     """Make the layers of an image for one platform.
 
     `layers` are from the bottom up, without the base's. `python_prefix` has a Python that makes
@@ -107,10 +112,9 @@ class ImageJob(TypedDict):
     glibc: str | None
     fetch_concurrency: int
     limits: Limits
-    credentials: list[Credential]
 
 
-class BaseJob(TypedDict):
+class BaseJob(Connections):
     """Find the layers that an image stands on, for one platform."""
 
     reference: str
@@ -118,7 +122,6 @@ class BaseJob(TypedDict):
     blobs_dir: str
     codec: str
     level: int
-    credentials: list[Credential]
 
 
 class InventoryJob(TypedDict):
@@ -131,13 +134,12 @@ class InventoryJob(TypedDict):
     pip: dict[str, list[Record]]
 
 
-class FetchJob(TypedDict):
+class FetchJob(Connections):
     """What every job says that fetches packages."""
 
     records: list[Record]
     limits: Limits
     fetch_concurrency: int
-    credentials: list[Credential]
 
 
 class RemoveJob(TypedDict):
@@ -193,7 +195,7 @@ class IndexLimits(TypedDict):
     stall_s: NotRequired[float]
 
 
-class IndexJob(TypedDict):
+class IndexJob(Connections):
     """Bring the channel `refresh`, which is at `source`, up to date in the package index.
 
     Other channels than `channels` leave it.
@@ -205,4 +207,3 @@ class IndexJob(TypedDict):
     source: str | None
     subdirs: list[str]
     limits: IndexLimits
-    credentials: list[Credential]

@@ -9,6 +9,7 @@ from rattler import ChannelPriority, Gateway, MatchSpec, RepoDataRecord, Subdir,
 from rattler.exceptions import GatewayError, InvalidMatchSpecError, ParseSubdirError, SolverError
 
 from condastore.engine.events import EngineError, Events
+from condastore.engine.failures import not_here
 from condastore.engine.jobs import SolveJob
 from condastore.engine.network import explain_transfer
 from condastore.engine.virtual import virtual_packages
@@ -55,7 +56,7 @@ async def solve_platform(
             raise late from None
         raise EngineError("unsatisfiable", f"{platform}: {str(error).strip()}") from None
     except GatewayError as error:
-        raise _explain_gateway(error, job["channels"]) from None
+        raise _explain_gateway(error, job) from None
 
 
 def _cutoff(day: str | None) -> datetime.datetime | None:
@@ -90,7 +91,7 @@ def channel_priority(flags: Sequence[str], events: Events) -> ChannelPriority:
     return priority
 
 
-def _explain_gateway(error: GatewayError, channels: Sequence[str]) -> EngineError:
+def _explain_gateway(error: GatewayError, job: SolveJob) -> EngineError:
     missing = _NO_SUBDIR.search(str(error))
     if missing:
         subdir, channel = missing.groups()
@@ -101,5 +102,6 @@ def _explain_gateway(error: GatewayError, channels: Sequence[str]) -> EngineErro
         )
     found = _URL.search(str(error))
     url = found[0] if found else ""
-    channel = next((c for c in channels if url.startswith(c.rstrip("/") + "/")), url)
-    return explain_transfer(error, f"the package list of channel {channel}")
+    channels = (c for c in job["channels"] if url.startswith(c.rstrip("/") + "/"))
+    what = f"the package list of channel {next(channels, url)}"
+    return not_here(what) if job["offline"] else explain_transfer(error, what)

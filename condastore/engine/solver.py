@@ -3,15 +3,14 @@
 import asyncio
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rattler import Gateway, RepoDataRecord
+from rattler import Gateway, RepoDataRecord, SourceConfig
 
 from condastore.engine import external
 from condastore.engine.events import Events
-from condastore.engine.jobs import Credential, Record, SolveJob
+from condastore.engine.jobs import Record, SolveJob
 from condastore.engine.network import client
 from condastore.engine.repodata import Freshness
 from condastore.engine.solve import STEP, channel_priority, parse_specs, solve_platform
@@ -37,7 +36,7 @@ class Solver:
     async def _solve(self, job: SolveJob, events: Events) -> dict[str, list[Record]]:
         specs = parse_specs(job["specs"], job["channels"])
         priority = channel_priority(job["flags"], events)
-        gateway, freshness = self._gateway(job["repodata_cache"], job["credentials"])
+        gateway, freshness = self._gateway(job)
         packages = {}
         for done, platform in enumerate(job["platforms"]):
             events.progress("solve", done, len(job["platforms"]))
@@ -48,12 +47,14 @@ class Solver:
         events.progress("solve", len(job["platforms"]), len(job["platforms"]))
         return packages
 
-    def _gateway(self, cache: str, credentials: Sequence[Credential]) -> tuple[Gateway, Freshness]:
+    def _gateway(self, job: SolveJob) -> tuple[Gateway, Freshness]:
+        cache, credentials, offline = job["repodata_cache"], job["credentials"], job["offline"]
         # What one user's credentials opened must not answer the solve of another.
-        key = json.dumps([cache, list(credentials)], sort_keys=True)
+        key = json.dumps([cache, credentials, offline], sort_keys=True)
         if key not in self._gateways:
             network = client(credentials, _NETWORK_RETRIES)
-            gateway = Gateway(cache_dir=Path(cache), client=network)
+            source = SourceConfig(cache_action="force-cache-only" if offline else "cache-or-fetch")
+            gateway = Gateway(cache_dir=Path(cache), client=network, default_config=source)
             self._gateways[key] = gateway, Freshness(gateway)
         return self._gateways[key]
 

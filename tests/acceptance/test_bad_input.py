@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import stat
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from devtools.localchannel.server import ChannelServer, Fault, serve
 from tests.acceptance.harness import FOREVER_S, Daemon, assert_becomes_clean, eventually, running
+from tests.mounts import mounted
 
 MEBIBYTE = 2**20
 INVALID = "Unable to parse. Invalid YAML"
@@ -282,27 +282,21 @@ def test_less_space_than_must_stay_free(tmp_path: Path, tiny: str) -> None:
         assert "CondaStore.min_free_bytes" in answer.json()["message"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_a_disk_that_is_really_full(tmp_path: Path, tiny: str) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(small)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small file system")
-    try:
-        with running(small / "data", "--CondaStore.min_free_bytes=0") as daemon:
-            # 64 MB in a package of a few kB.
-            found = reason(daemon, daemon.submit(specification(tiny, "bomb")))
-            assert "space" in found
-            # What came was put away again, and what fits is built.
-            daemon.completed(daemon.submit(specification(tiny, "harmless")))
-            (small / "filler").write_bytes(bytes(os.statvfs(small).f_bavail * 4096 - 8192))
-            full = daemon.post(specification(tiny, "harmless", description="x" * 60_000))
-            assert full.status_code in (200, 507)
-            (small / "filler").unlink()
-            daemon.completed(daemon.submit(specification(tiny, "harmless")))
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+    with (
+        mounted("tmpfs", tmp_path / "small", 24) as small,
+        running(small / "data", "--CondaStore.min_free_bytes=0") as daemon,
+    ):
+        # 64 MB in a package of a few kB.
+        found = reason(daemon, daemon.submit(specification(tiny, "bomb")))
+        assert "space" in found
+        # What came was put away again, and what fits is built.
+        daemon.completed(daemon.submit(specification(tiny, "harmless")))
+        (small / "filler").write_bytes(bytes(os.statvfs(small).f_bavail * 4096 - 8192))
+        full = daemon.post(specification(tiny, "harmless", description="x" * 60_000))
+        assert full.status_code in (200, 507)
+        (small / "filler").unlink()
+        daemon.completed(daemon.submit(specification(tiny, "harmless")))
 
 
 # Engines

@@ -7,9 +7,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,6 +16,7 @@ from websockets.sync.client import connect, unix_connect
 
 from tests.acceptance.harness import Daemon, eventually, running
 from tests.acceptance.test_crash import refusal
+from tests.acceptance.unix_sockets import on_socket, serves_on
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "/conda"
@@ -98,38 +96,6 @@ def test_a_certificate_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     options = [f"--CondaStoreServer.{name}=/nowhere/{name}" for name in ("certfile", "keyfile")]
     refused = refusal(tmp_path / "data", *options)
     assert "the certificate /nowhere/certfile and the key /nowhere/keyfile can't be used" in refused
-
-
-def serves_on(path: Path, daemon: Daemon) -> httpx.Client:
-    """Waits until a daemon serves on a Unix socket; returns a client of it."""
-    read = daemon.output.read_text
-    eventually(lambda: f"on the Unix socket {path}" in read(), DEADLINE_S, what=read)
-    token = re.search(r"change anything: (\S+)\n", read())
-    assert token is not None
-    return httpx.Client(
-        transport=httpx.HTTPTransport(uds=str(path)),
-        headers={"Authorization": f"Bearer {token[1]}"},
-        timeout=30,
-        base_url="http://condastore",
-    )
-
-
-@contextmanager
-def on_socket(data: Path, path: Path, *options: str, **popen: object) -> Iterator[Daemon]:
-    """A daemon on a Unix socket; it may not serve yet."""
-    daemon = Daemon(data, f"--CondaStoreServer.unix_socket={path}", *options)
-    data.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "condastore", "serve", f"--data={data}", *daemon.arguments]
-    with daemon.output.open("ab") as output:
-        daemon.process = subprocess.Popen(
-            [*command, *daemon.defaults()],
-            **{"stdout": output, "stderr": subprocess.STDOUT, **popen},  # type: ignore[call-overload]
-        )
-    try:
-        yield daemon
-    finally:
-        if daemon.process.poll() is None:
-            daemon.kill()
 
 
 def test_a_unix_socket(tmp_path: Path, tiny: str) -> None:

@@ -51,6 +51,7 @@ def job(channel: Path, scratch: Path, *specs: str) -> dict[str, Any]:
         "repodata_cache": str(scratch.parent / "repodata"),
         "repodata_ttl_s": 120,
         "credentials": [],
+        "offline": False,
         "flags": [],
     }
 

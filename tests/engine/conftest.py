@@ -179,6 +179,7 @@ class Place:
             "repodata_cache": str(self.root / "repodata"),
             "repodata_ttl_s": 120,
             "credentials": [],
+            "offline": False,
             "flags": ["--strict-channel-priority"],
             **changes,
         }
@@ -213,6 +214,7 @@ class Place:
             "bytecode": True,
             "fetch_concurrency": 8,
             "credentials": [],
+            "offline": False,
             **changes,
             "limits": LIMITS | changes.get("limits", {}),
         }

@@ -124,6 +124,7 @@ def find_base(place: Place, reference: str, **changes: Any) -> Outcome:
         "codec": "gzip",
         "level": 1,
         "credentials": [],
+        "offline": False,
     }
     return run({**job, **changes})
 

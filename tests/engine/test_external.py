@@ -93,6 +93,7 @@ def solve_job(tmp_path: Path, small_channel: Path, tool: str) -> dict[str, Any]:
         "repodata_cache": str(tmp_path / "repodata"),
         "repodata_ttl_s": 0,
         "credentials": [],
+        "offline": False,
         "flags": ["--strict-channel-priority"],
     }
 
@@ -112,6 +113,7 @@ def build_job(tmp_path: Path, tool: str) -> dict[str, Any]:
         "link_scripts": False,
         "limits": LIMITS,
         "credentials": [],
+        "offline": False,
     }
 
 

@@ -28,6 +28,7 @@ from condastore.engine.pack.interpreters import name_interpreters
 from condastore.engine.pack.members import Members
 from tests.engine.conftest import Outcome, Place, child, remain, run, wait_until
 from tests.engine.test_store import record_of
+from tests.mounts import mounted
 from tests.wheels import add_wheel, served, write_index
 
 SPECS = ["python 3.11.*", "flask", "pyyaml", "pip"]
@@ -482,7 +483,6 @@ def has_open(pid: int, path: Path) -> bool:
     return False
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_a_full_disk(own: Place, full: Path) -> None:
     outcome = run(job(own, full / "a.tar.gz"))
     assert outcome.error["kind"] == "disk"
@@ -492,15 +492,8 @@ def test_a_full_disk(own: Place, full: Path) -> None:
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small file system")
-    try:
+    with mounted("tmpfs", tmp_path / "small", 1) as small:
         yield small
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_the_job_imports_little() -> None:

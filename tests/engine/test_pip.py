@@ -85,6 +85,7 @@ def build(tmp_path: Path, prefix: Path, index: str, log: list[dict[str, Any]]) -
             "pip_locked": None,
             "pip_index_url": index,
             "credentials": [],
+            "offline": False,
             **fields,
         }
         path = tmp_path / "events"

@@ -90,6 +90,7 @@ def find_tool(job: Mapping[str, Any], directory: Path, log: Callable[[str], None
     environment = {
         **ours,
         **_SETTINGS,
+        **dict.fromkeys(("CONDA_OFFLINE", "MAMBA_OFFLINE"), "true" if job["offline"] else "false"),
         **write_credentials(home, job["credentials"]),
         "HOME": str(home),
         "CONDARC": str(configuration),

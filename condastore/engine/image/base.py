@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from condastore.engine.events import Events
+from condastore.engine.failures import not_here
 from condastore.engine.jobs import BaseJob
 
 HOST = "host"
@@ -26,6 +27,8 @@ def find_base(job: BaseJob, events: Events) -> None:
         from condastore.engine.image.stored_base import stored_base
 
         found = stored_base(job, directory)
+    elif job["offline"]:
+        raise not_here(f"the base of images, {reference}")
     else:
         from condastore.engine.image.remote_base import remote_base
 

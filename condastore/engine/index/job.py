@@ -5,8 +5,10 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from condastore.engine.events import EngineError, Events
+from condastore.engine.failures import not_here
 from condastore.engine.index.fetch import Document, Fetcher, Known
 from condastore.engine.index.file import Index
 from condastore.engine.jobs import IndexJob
@@ -46,7 +48,10 @@ def _drop(job: IndexJob, found: Index) -> None:
 
 
 def _refresh(job: IndexJob, url: str, found: Index, directory: Path, events: Events) -> None:
-    fetcher = Fetcher(job["source"] or url, job["credentials"], directory, job["limits"])
+    source = job["source"] or url
+    if job["offline"] and urlsplit(source).scheme != "file":
+        raise not_here(f"the package lists of channel {url}")
+    fetcher = Fetcher(source, job["credentials"], directory, job["limits"])
     names = [f"{subdir}/repodata.json" for subdir in job["subdirs"]]
     channel = found.channels.get(url)
     known = channel.documents if channel else {}

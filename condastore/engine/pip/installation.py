@@ -69,6 +69,7 @@ def _tool(job: Mapping[str, Any], python: Path, directory: Path, events: Events)
         directory=directory,
         sources=sources,
         only_binary=job.get("pip_only_binary", True),
+        offline=job["offline"],
         log=lambda text: events.log(text, _STEP),
     )
 

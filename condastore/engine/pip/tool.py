@@ -44,6 +44,7 @@ class Uv:
     directory: Path
     sources: Sources
     only_binary: bool
+    offline: bool
     log: Callable[[str], None]
 
     def installed(self) -> dict[str, str]:
@@ -121,6 +122,7 @@ class Uv:
             "UV_CACHE_DIR": str(self.cache),
             "UV_LINK_MODE": "hardlink",
             "UV_NO_PROGRESS": "1",
+            "UV_OFFLINE": "1" if self.offline else "0",
             "UV_PREVIEW_FEATURES": "pylock",
             "UV_PYTHON_DOWNLOADS": "never",
             "NO_COLOR": "1",

@@ -39,6 +39,7 @@ class Scene:
             "source": url,
             "subdirs": ["linux-64", "noarch"],
             "credentials": [],
+            "offline": False,
             **changes,
             "limits": LIMITS | changes.get("limits", {}),
         }
