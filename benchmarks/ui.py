@@ -22,15 +22,23 @@ WEIGHT_KB = 50
 REQUESTS = 300
 # A build as large as the reference environment.
 BUILD, ENVIRONMENT, PACKAGES = 7, "ns6/env6", 170
+ENVIRONMENTS, COMPLETED, WAITING = 1_000, 10_000, 1_000
+# Until then no daemon takes them.
+NEVER = 1e11
 
 
 def measure(scene: Scene) -> Table:
-    """Fills a database and asks for the pages one after the other, as people do."""
-    table = scene.table("The web interface, 1,000 environments and 10,000 builds", "none")
+    """Fills a database and asks for the pages one after the other, as people do (F93)."""
+    table = scene.table(
+        f"The web interface, {ENVIRONMENTS:,} environments, {COMPLETED:,} builds, and {WAITING:,} "
+        "that wait",
+        "none",
+    )
     requests = 30 if scene.quick else REQUESTS
     with running(scene.fresh("data")) as daemon:
-        fill(daemon, 1_000)
+        fill(daemon, ENVIRONMENTS)
         _enlarge(daemon)
+        _queue(daemon)
         client = daemon.client
         files = _files(client, daemon.url)
         table.value("scripts, styles and icon, packed", [sum(files) / 1e3], "kB")
@@ -67,6 +75,9 @@ def _pages() -> list[tuple[str, str]]:
         ("environment, how to use it", f"{environment}?tab=use"),
         ("build", f"/build/{BUILD}/"),
         ("build, packages", f"/build/{BUILD}/?tab=packages"),
+        ("home, what waits", "/?status=queued"),
+        ("build, the last that waits", f"/build/{COMPLETED + WAITING}/"),
+        ("status", "/status/"),
     ]
 
 
@@ -76,6 +87,29 @@ def _enlarge(daemon: Daemon) -> None:
             "INSERT OR IGNORE INTO build_conda_package_build VALUES (?, ?)",
             [(BUILD, number + 1) for number in range(PACKAGES)],
         )
+        connection.commit()
+
+
+def _queue(daemon: Daemon) -> None:
+    """Adds builds that wait, two for every other environment."""
+    now = "2026-01-01 00:00:00.000000"
+    with closing(sqlite3.connect(daemon.data / "condastore.sqlite", timeout=60)) as connection:
+        waiting = [
+            (COMPLETED + number + 1, number * 2 % ENVIRONMENTS) for number in range(WAITING)
+        ]
+        connection.executemany(
+            "INSERT INTO build (id, specification_id, environment_id, status, size, "
+            f"scheduled_on, build_key_version) VALUES (?, 1, ?, 'QUEUED', 0, '{now}', 2)",
+            [(build_id, number + 1) for build_id, number in waiting],
+        )
+        connection.executemany(
+            "INSERT INTO task (kind, namespace, build_id, payload, priority, state, attempts, "
+            "not_before, cancel_requested, created_on) "
+            f"VALUES ('build', ?, ?, '{{}}', 0, 'QUEUED', 0, {NEVER}, 0, '{now}')",
+            [(f"ns{number % 20}", build_id) for build_id, number in waiting],
+        )
+        connection.commit()
+        connection.execute("ANALYZE")
         connection.commit()
 
 

@@ -24,11 +24,15 @@ class Progress(msgspec.Struct):
 
 
 class MadeArtifact(msgspec.Struct):
-    """One form of a build; `size` in bytes, where it is a file that is there."""
+    """One form of a build; `size` in bytes, where it is a file that is there.
+
+    `pending` if it is served from this machine until the storage takes it.
+    """
 
     artifact_type: ArtifactType
     state: ArtifactState
     size: int | None
+    pending: bool
     progress: Progress | None
     error: str | None
 
@@ -39,6 +43,7 @@ class MadeArtifact(msgspec.Struct):
             artifact.artifact_type,
             artifact.state,
             artifact.size,
+            artifact.is_pending,
             None if progress is None else Progress(**progress),
             artifact.error,
         )

@@ -41,6 +41,8 @@ class Artifact:
     state: ArtifactState
     size: int | None
     """Bytes, where it is one file."""
+    is_pending: bool
+    """Whether that file waits on this machine's disk until the storage takes it."""
     progress: dict[str, Any] | None
     error: str | None
 
@@ -137,13 +139,15 @@ async def _artifact(
     task = tasks.get(kind)
     if task is not None and task.state in UNDER_WAY:
         progress = parts.making.progress(build.id, kind)
-        return Artifact(artifact, ArtifactState(task.state), None, progress, None)
+        return Artifact(artifact, ArtifactState(task.state), None, False, progress, None)
     if artifact in stored:
-        size = await parts.storage.size(stored[artifact]) if _is_file(artifact) else None
-        return Artifact(artifact, ArtifactState.READY, size, None, None)
+        key = stored[artifact]
+        size = await parts.storage.size(key) if _is_file(artifact) else None
+        is_pending = parts.storage.waits(key)
+        return Artifact(artifact, ArtifactState.READY, size, is_pending, None, None)
     if task is not None and task.state in (TaskState.FAILED, TaskState.CANCELED):
-        return Artifact(artifact, ArtifactState(task.state), None, None, task.error)
-    return Artifact(artifact, ArtifactState.ABSENT, None, None, None)
+        return Artifact(artifact, ArtifactState(task.state), None, False, None, task.error)
+    return Artifact(artifact, ArtifactState.ABSENT, None, False, None, None)
 
 
 def _is_file(artifact: ArtifactType) -> bool:

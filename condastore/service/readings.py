@@ -215,13 +215,24 @@ class Health:
             "storage": self._check_storage(),
             "store": self._check_store(),
         }
-        found = await asyncio.gather(*(_problem(name, check) for name, check in checks.items()))
+        *found, redis = await asyncio.gather(
+            *(_problem(name, check) for name, check in checks.items()), self._redis_problem()
+        )
         problems = dict(zip(checks, found, strict=True))
         if self._parts.redis is not None:
-            problems["redis"] = await self._parts.redis.problem()
+            problems["redis"] = redis
         problems["disk"] = self._parts.disk.problem
         problems["lost"] = self._parts.tally.problem
         return problems
+
+    async def _redis_problem(self) -> str | None:
+        if self._parts.redis is None:
+            return None
+        try:
+            async with asyncio.timeout(HEALTH_LIMIT_S):
+                return await self._parts.redis.problem()
+        except TimeoutError:
+            return f"redis does not answer within {HEALTH_LIMIT_S:g} s: logs of others come late"
 
     async def _check_storage(self) -> None:
         await self._parts.storage.size(PROBE_KEY)

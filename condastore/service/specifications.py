@@ -16,6 +16,7 @@ from condastore.database import insert_into
 from condastore.documents import Limits
 from condastore.duties import Turn
 from condastore.errors import Conflict
+from condastore.faults import fault
 from condastore.lockfiles import conda_lock, forms
 from condastore.names import Name, check_name
 from condastore.policy import apply_settings
@@ -84,6 +85,8 @@ async def submit(
             details = {"of": submission.restores}
             action = Action.BUILD_RESTORE
             record(session, caller, action, *place, build_id=build.id, details=details)
+        fault("submit.written")
+    fault("submit.committed")
     logger.info("build %d of %s/%s is queued", build.id, *place)
     parts.pool.wake()
     return build.id

@@ -34,6 +34,11 @@ class Storage(LoggingConfigurable):
         """How many files wait on this machine's disk until the storage takes them."""
         return 0
 
+    def waits(self, key: str) -> bool:
+        """Whether what is stored under a key waits on this machine's disk."""
+        del key
+        return False
+
     async def open(self) -> None:
         """Prepares for use, and removes what a crash left half written.
 

@@ -1,8 +1,10 @@
 """Uploading a file in parts: several at once, in memory that does not grow with the file."""
 
 import asyncio
+import hashlib
 import io
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,14 @@ MAX_PARTS = 9_000
 AT_ONCE = 2
 ABORT_S = 10.0
 
+_MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+# What is encrypted with a key of somebody's has an ETag that says nothing of the bytes.
+_BY_KEY = ("aws:kms", "aws:kms:dsse")
+
+
+class OtherBytes(Exception):
+    """S3 says that it has stored other bytes than it was sent."""
+
 
 async def upload(client: Any, bucket: str, key: str, path: Path, media_type: str) -> None:
     """Stores a file under a key. What fails leaves no part behind, as far as S3 can be reached."""
@@ -22,8 +32,8 @@ async def upload(client: Any, bucket: str, key: str, path: Path, media_type: str
         size = os.fstat(fd).st_size
         where = {"Bucket": bucket, "Key": key}
         if size <= PART_BYTES:
-            body = io.BytesIO(await asyncio.to_thread(os.pread, fd, size, 0))
-            await client.put_object(**where, Body=body, ContentType=media_type)
+            data = await asyncio.to_thread(_read, fd, size, 0)
+            await put(client, where, data, media_type)
             return
         begun = await client.create_multipart_upload(**where, ContentType=media_type)
         where["UploadId"] = begun["UploadId"]
@@ -40,6 +50,12 @@ async def upload(client: Any, bucket: str, key: str, path: Path, media_type: str
         os.close(fd)
 
 
+async def put(client: Any, where: dict[str, str], data: bytes, media_type: str) -> None:
+    """Stores what one request can hold. Raises `OtherBytes`."""
+    answer = await client.put_object(**where, Body=io.BytesIO(data), ContentType=media_type)
+    await asyncio.to_thread(_compare, answer, data)
+
+
 async def _parts(client: Any, where: dict[str, str], fd: int, size: int) -> list[dict[str, Any]]:
     """Uploads all parts and returns what S3 calls them."""
     length = max(PART_BYTES, -(-size // MAX_PARTS))
@@ -49,10 +65,9 @@ async def _parts(client: Any, where: dict[str, str], fd: int, size: int) -> list
 
     async def work() -> None:
         for number, offset in left:
-            body = io.BytesIO(
-                await asyncio.to_thread(_read, fd, min(length, size - offset), offset)
-            )
-            answer = await client.upload_part(**where, PartNumber=number, Body=body)
+            data = await asyncio.to_thread(_read, fd, min(length, size - offset), offset)
+            answer = await client.upload_part(**where, PartNumber=number, Body=io.BytesIO(data))
+            await asyncio.to_thread(_compare, answer, data)
             done.append({"PartNumber": number, "ETag": answer["ETag"]})
 
     try:
@@ -62,6 +77,16 @@ async def _parts(client: Any, where: dict[str, str], fd: int, size: int) -> list
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return sorted(done, key=lambda part: part["PartNumber"])
+
+
+def _compare(answer: dict[str, Any], data: bytes) -> None:
+    """Raises `OtherBytes` if the answer has an MD5 of what was stored, and it is another one."""
+    found = _MD5.fullmatch(answer.get("ETag", ""))
+    has_key = "SSECustomerAlgorithm" in answer or answer.get("ServerSideEncryption") in _BY_KEY
+    if found is None or has_key:
+        return
+    if found[1] != hashlib.md5(data, usedforsecurity=False).hexdigest():
+        raise OtherBytes
 
 
 def _read(fd: int, length: int, offset: int) -> bytes:

@@ -52,6 +52,10 @@ class Outbox(Storage):
     def waiting(self) -> int:
         return len(self._waiting)
 
+    def waits(self, key: str) -> bool:
+        entry = self._waiting.get(key)
+        return entry is not None and entry.file is not None
+
     async def open(self) -> None:
         await self._remote.open()
         self._waiting = await asyncio.to_thread(_load, self._directory)

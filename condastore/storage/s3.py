@@ -2,7 +2,6 @@
 
 import asyncio
 import email.utils
-import io
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -36,7 +35,13 @@ RESUME_DELAY_S = 0.5
 ABANDONED = timedelta(days=1)
 CREDENTIALS_KEPT = timedelta(hours=1)
 
-_FAILURES = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError)
+_FAILURES = (
+    BotoCoreError,
+    ClientError,
+    aiohttp.ClientError,
+    TimeoutError,
+    multipart.OtherBytes,
+)
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _ENDPOINT = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 
@@ -143,9 +148,7 @@ class S3Storage(Storage):
 
     async def put_bytes(self, key: str, data: bytes) -> None:
         with self._failures(key):
-            await self._client.put_object(
-                **self._at(key), Body=io.BytesIO(data), ContentType=_media_type(key)
-            )
+            await multipart.put(self._client, self._at(key), data, _media_type(key))
 
     async def stat(self, key: str) -> Stored | None:
         try:
@@ -308,6 +311,8 @@ class S3Storage(Storage):
     def _explain(self, error: Exception) -> str:
         """Returns a sentence that names the setting to look at, and no secret."""
         where = self.internal_endpoint or f"Amazon S3 in {self.region}"
+        if isinstance(error, multipart.OtherBytes):
+            return f"S3 at {where} says by its ETag that it has stored other bytes than it was sent"
         if not isinstance(error, ClientError):
             return (
                 f"S3 at {where} can't be reached ({type(error).__name__}): look at "

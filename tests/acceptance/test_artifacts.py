@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.acceptance.harness import (
     eventually,
     running,
 )
+from tests.patience import TRIES
 
 IN_ARCHIVE = "import sys, flask, markupsafe._speedups; print(sys.prefix, 42)"
 ARTIFACTS = "/build/{}/artifacts/{}/"
@@ -140,22 +143,37 @@ def test_a_build_without_files_has_no_other_forms(daemon: Daemon, tiny: str) -> 
 
 
 def test_deleting_a_build_takes_its_archive_also_while_it_is_made(
-    tmp_path: Path, channel: str
+    tmp_path: Path, tiny: str
 ) -> None:
-    # The child that packs waits for nothing, so the daemon is made to.
-    fault = {"CONDASTORE_FAULT": "artifact.made:1:sleep:1"}
-    with running(tmp_path / "data", **fault) as daemon:
-        specification = {"name": "web", "channels": [channel], "dependencies": ["python"]}
+    with running(tmp_path / "data", "--CondaStoreWorker.warm_solvers=0") as daemon:
+        specification = {"name": "x", "channels": [tiny], "dependencies": ["harmless"]}
         build_id = daemon.submit(specification)
         daemon.completed(build_id)
-        daemon.request("POST", ARTIFACTS.format(build_id, "CONDA_PACK"))
-        eventually(lambda: states(daemon, build_id)["CONDA_PACK"] in ("RUNNING", "READY"))
+        make_and_hold(daemon, build_id)
         assert daemon.request("DELETE", f"/build/{build_id}/").status_code == 200
         eventually(lambda: daemon.build(build_id)["size"] == 0)
+        assert daemon.query("SELECT state FROM task WHERE kind = 'archive'") == [("CANCELED",)]
         assert not list((daemon.data / "storage" / "archive").glob("*"))
         kept = {row["artifact_type"] for row in daemon.build(build_id)["build_artifacts"]}
         assert kept == {"LOCKFILE", "LOGS", "YAML"}
         assert_becomes_clean(daemon)
+
+
+def make_and_hold(daemon: Daemon, build_id: int) -> None:
+    """Has a build's archive made, by a process that stands still before it is done."""
+    assert daemon.processes() == []
+    for _ in range(TRIES):
+        daemon.request("POST", ARTIFACTS.format(build_id, "CONDA_PACK"))
+        eventually(lambda: daemon.processes() or states(daemon, build_id)["CONDA_PACK"] == "READY")
+        for process in daemon.processes():
+            # It may be too quick for us.
+            with suppress(ProcessLookupError):
+                os.kill(int(process.split()[0]), signal.SIGSTOP)
+        if daemon.processes() and states(daemon, build_id)["CONDA_PACK"] == "RUNNING":
+            return
+        daemon.request("DELETE", ARTIFACTS.format(build_id, "CONDA_PACK"))
+        eventually(lambda: not daemon.processes())
+    raise AssertionError("an archive was made too quickly each time")
 
 
 def test_the_making_of_an_archive_can_be_stopped(tmp_path: Path, channel: str) -> None:

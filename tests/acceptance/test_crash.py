@@ -12,6 +12,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from condastore.errors import ConfigurationError, NotYet
@@ -36,6 +37,7 @@ from tests.acceptance.stories import (
 )
 from tests.patience import PATIENCE_S, is_quick
 
+OF_SUBMISSIONS = {"submit.written": 0, "submit.committed": 1}
 OF_BUILDS = [point for point in POINTS if point.startswith(("build.", "phase."))]
 OF_REMOVALS = [point for point in POINTS if point.startswith("remove.")]
 OF_ARTIFACTS = [point for point in POINTS if point.startswith("artifact.")]
@@ -121,8 +123,34 @@ def test_an_answer_is_a_promise(tmp_path: Path, tiny: str) -> None:
         assert daemon.data_of("/environment/default/survivor/")["description"] == "x"
 
 
+@pytest.mark.parametrize(("point", "builds"), OF_SUBMISSIONS.items())
+def test_F01_F02_a_build_whose_submission_dies_is_whole_or_not_there(
+    tmp_path: Path, tiny: str, point: str, builds: int
+) -> None:
+    wanted = specification(tiny, "harmless")
+    with stopped(tmp_path / "data") as daemon:
+        daemon.start(CONDASTORE_FAULT=f"{point}:1:kill")
+        with pytest.raises(httpx.TransportError):
+            daemon.submit(wanted)
+        dies(daemon)
+        for table in ("build", "environment", "specification", "task WHERE kind = 'build'"):
+            assert daemon.query(f"SELECT count(*) FROM {table}") == [(builds,)], table
+
+        daemon.start()
+
+        found = [build["id"] for build in daemon.data_of("/build/")]
+        assert len(found) == builds
+        for build_id in found:
+            daemon.completed(build_id)
+        # Whoever asks again gets a build of his own.
+        again = daemon.submit(wanted)
+        daemon.completed(again)
+        assert {build["id"] for build in daemon.data_of("/build/")} == {*found, again}
+        assert_sound(daemon)
+
+
 def test_every_fault_point_has_a_test() -> None:
-    tested_here = OF_BUILDS + OF_REMOVALS + OF_ARTIFACTS
+    tested_here = [*OF_SUBMISSIONS, *OF_BUILDS, *OF_REMOVALS, *OF_ARTIFACTS]
     # These are in test_images.py and test_registry_storage.py.
     tested_there = [point for point in POINTS if point.startswith(("image.", "collect."))]
     assert sorted(tested_here + tested_there) == POINTS

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from devtools.localchannel.server import Fault, serve
 from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually, running
 
 
@@ -113,12 +114,18 @@ def test_deleting_the_only_build_leaves_no_link_and_a_new_one_brings_it_back(
     assert daemon.data_of("/environment/default/lonely/")["current_build_id"] == again
 
 
-def test_a_build_that_runs_cannot_be_deleted(daemon: Daemon, tiny: str) -> None:
-    build_id = daemon.submit(specification(tiny, "running"))
-    answer = daemon.request("DELETE", f"/build/{build_id}/")
-    assert answer.status_code == 400
-    assert answer.json()["message"] == "cannot delete build since not finished building"
-    daemon.completed(build_id)
+def test_a_build_that_runs_cannot_be_deleted(daemon: Daemon, hostile_directory: Path) -> None:
+    go_on = threading.Event()
+    with serve(hostile_directory, faults={"*repodata*": Fault(until=go_on)}) as server:
+        build_id = daemon.submit(specification(server.url, "running"))
+        eventually(lambda: server.requests)
+        assert daemon.build(build_id)["status"] == "BUILDING"
+        answer = daemon.request("DELETE", f"/build/{build_id}/")
+        assert answer.status_code == 400
+        assert answer.json()["message"] == "cannot delete build since not finished building"
+        assert daemon.build(build_id)["status"] == "BUILDING"
+        go_on.set()
+        daemon.completed(build_id)
 
 
 def test_deleting_says_how_many_bytes_came_free(daemon: Daemon, tiny: str, channel: str) -> None:

@@ -34,7 +34,7 @@ from tests.acceptance.stories import POINTS
 from tests.databases import postgresql_server
 from tests.patience import PATIENCE_S, TRIES, pauses
 
-OF_BUILDS = [point for point in POINTS if not point.startswith(("remove.", "collect."))]
+OF_BUILDS = [point for point in POINTS if not point.startswith(("submit.", "remove.", "collect."))]
 
 
 @pytest.fixture

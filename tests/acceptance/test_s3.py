@@ -54,6 +54,9 @@ def test_artifacts_come_from_s3_and_an_outage_loses_none(
         assert daemon.link("env", "lab").resolve().is_dir()
         # The log comes last, when the build is completed.
         eventually(lambda: len(list((tmp_path / "data" / "unstored").glob("*.data"))) == 3)
+        assert pending(daemon, second) == {"LOGS", "LOCKFILE", "YAML"}
+        page = daemon.client.get(f"{daemon.url}/ui/build/{second}/?tab=artifacts")
+        assert page.text.count("waits for the storage") == 3
         # What waits can be read here; what is only in S3 can't.
         assert "harmless" in daemon.request("GET", f"/build/{second}/lockfile/").text
         assert "build" in daemon.log(second)
@@ -66,8 +69,15 @@ def test_artifacts_come_from_s3_and_an_outage_loses_none(
         server.start()
         eventually(lambda: not list((tmp_path / "data" / "unstored").iterdir()))
         assert_stored_in(server, daemon, second)
+        assert pending(daemon, second) == set()
         eventually(lambda: daemon.request("GET", "/health/").status_code == 200)
         assert server.secret_key not in daemon.output.read_text()
+
+
+def pending(daemon: Daemon, build_id: int) -> set[str]:
+    """Returns the forms of a build that wait until the storage takes them."""
+    rows = daemon.data_of(f"/build/{build_id}/artifacts/")
+    return {row["artifact_type"] for row in rows if row["pending"] and row["state"] == "READY"}
 
 
 def test_archives_and_images_are_fetched_from_s3(

@@ -7,19 +7,22 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from websockets.sync.client import ClientConnection
 
 from condastore.tasks import LEASE_S
-from devtools.localchannel.server import ChannelServer, Fault
+from devtools.faultproxy import Silence, Trouble, proxied
+from devtools.localchannel.server import ChannelServer, Fault, serve
 from devtools.servers import PostgreSQLServer, RedisServer, S3Server
 from devtools.servers import running as serving
 from tests.acceptance.clocks import LIBRARY, Clock
 from tests.acceptance.harness import Daemon, eventually
 from tests.databases import postgresql_server
-from tests.patience import soon
+from tests.patience import PATIENCE_S, soon
 
 RUNNING = "SELECT count(*) FROM task WHERE kind = 'build' AND state = 'RUNNING'"
 SECRET = "a-secret-that-all-daemons-have"
@@ -234,7 +237,7 @@ def test_a_daemon_that_was_stopped_does_not_switch_a_link_back(tmp_path: Path, t
 
 
 def two_on_one_disk(
-    directory: Path, database: PostgreSQLServer, *, concurrency: int
+    directory: Path, database: PostgreSQLServer, *arguments: str, concurrency: int
 ) -> list[Daemon]:
     """Two daemons that don't run yet, with one store and one directory of artifacts."""
     options = [
@@ -242,6 +245,7 @@ def two_on_one_disk(
         f"--LocalStorage.storage_path={directory / 'storage'}",
         f"--AuthenticationBackend.secret={SECRET}",
         f"--CondaStoreWorker.concurrency={concurrency}",
+        *arguments,
     ]
     return [Shared(directory / name, database, directory / "store", *options) for name in "ab"]
 
@@ -286,3 +290,99 @@ def test_F49_leases_are_of_the_databases_clock(tmp_path: Path, server: ChannelSe
             right.completed(build_id)
         assert right.query("SELECT DISTINCT attempts FROM task WHERE kind = 'build'") == [(1,)]
         assert [daemon.stop() for daemon in daemons] == [0, 0]
+
+
+def test_F42_redis_costs_latency_and_never_truth(tmp_path: Path, hostile_directory: Path) -> None:
+    """I7: it is absent at the start, dies, restarts empty, is slow, is silent, is full."""
+    redis = RedisServer(tmp_path / "redis")
+    with postgresql_server() as database, proxied(redis.port) as proxy, ExitStack() as stack:
+        option = f"--CondaStore.redis_url={redis.url}".replace(f":{redis.port}/", f":{proxy.port}/")
+        daemons = two_on_one_disk(tmp_path, database, option, concurrency=1)
+        for daemon in daemons:
+            stack.callback(daemon.client.close)
+            daemon.start()
+            stack.callback(daemon.kill)
+
+        for daemon in daemons:
+            assert "redis can't be used" in redis_problem(daemon)
+        with followed(daemons, hostile_directory, is_live=False):
+            pass
+
+        redis.start()
+        stack.callback(redis.kill)
+        with followed(daemons, hostile_directory):
+            redis.kill()
+
+        redis.start()
+        with followed(daemons, hostile_directory):
+            redis.kill()
+            redis.start()
+
+        proxy.trouble.delay_s = 0.1
+        with followed(daemons, hostile_directory):
+            proxy.trouble.silence = Silence.BOTH
+            for daemon in daemons:
+                wait_for_redis(daemon, "redis does not answer")
+        proxy.trouble = Trouble()
+
+        with Redis.from_url(redis.url) as client, followed(daemons, hostile_directory):
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", "1")
+        assert [daemon.stop() for daemon in daemons] == [0, 0]
+
+
+def redis_problem(daemon: Daemon) -> str:
+    """Returns what a daemon, which must say that it works, says of Redis; nothing if that works."""
+    return daemon.data_of("/health/")["redis"] or ""
+
+
+def wait_for_redis(daemon: Daemon, problem: str) -> None:
+    """Waits until a daemon says this of Redis, or with an empty text that it works."""
+    eventually(
+        lambda: redis_problem(daemon)[: len(problem) or None] == problem,
+        what=lambda: redis_problem(daemon),
+    )
+
+
+@contextmanager
+def followed(daemons: list[Daemon], channel: Path, *, is_live: bool = True) -> Iterator[None]:
+    """A build that is held in its solve while its log is read through each daemon.
+
+    In the end all must have heard what is stored, once; with `is_live` what there is so far before
+    anything is done to Redis.
+    """
+    if is_live:
+        for daemon in daemons:
+            wait_for_redis(daemon, "")
+    go_on = threading.Event()
+    with serve(channel, faults={"*repodata*": Fault(until=go_on)}) as server, ExitStack() as stack:
+        wanted = {"name": "env", "channels": [server.url], "dependencies": ["harmless"]}
+        build_id = daemons[0].submit(wanted)
+        sockets = [stack.enter_context(daemon.socket(build_id)) for daemon in daemons]
+        eventually(lambda: server.requests)
+        heard = [first_text(socket) if is_live else "" for socket in sockets]
+        yield
+        go_on.set()
+        artifacts = daemons[0].completed(build_id)["build_artifacts"]
+        heard = [text + rest(socket) for text, socket in zip(heard, sockets, strict=True)]
+    [key] = [row["key"] for row in artifacts if row["artifact_type"] == "LOGS"]
+    stored = daemons[0].store.parent / "storage" / key
+    eventually(stored.exists)
+    assert heard == [stored.read_text()] * 2
+    assert "starting build" in heard[0] and "is default/env" in heard[0]
+    assert [daemon.log(build_id) for daemon in daemons] == heard
+
+
+def first_text(socket: ClientConnection) -> str:
+    """Waits for the first text of a log and returns it."""
+    while True:
+        text: str = json.loads(socket.recv(timeout=PATIENCE_S)).get("text", "")
+        if text:
+            return text
+
+
+def rest(socket: ClientConnection) -> str:
+    """Returns the text that is still to come, of a log that must end well."""
+    frames = [json.loads(frame) for frame in socket]
+    assert frames[-1]["status"] == "COMPLETED"
+    return "".join(frame.get("text", "") for frame in frames)

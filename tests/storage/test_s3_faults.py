@@ -1,6 +1,7 @@
 """F43: what S3 refuses, breaks off or never answers costs an artifact only time."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -28,6 +29,7 @@ REFUSALS = {
     "credentials that ended": (400, "ExpiredToken"),
     "a wrong clock": (403, "RequestTimeTooSkewed"),
     "other bytes than were sent": (400, "BadDigest"),
+    "an ETag of other bytes": (200, "WrongETag"),
 }
 
 
@@ -50,10 +52,14 @@ async def behind(server: S3Server, proxy: FaultProxy) -> AsyncIterator[S3Storage
 
 
 @asynccontextmanager
-async def refusing(status: int, code: str) -> AsyncIterator[int]:
+async def refusing(status: int, code: str, header: str = "") -> AsyncIterator[int]:
     """A server that has the same answer to everything; its port."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
+    if status == 200:
+        body = ""
     head = f"HTTP/1.1 {status} No\r\nContent-Type: application/xml\r\nConnection: close\r\n"
+    head += f"{header}\r\n" if header else ""
+    head += f'ETag: "{hashlib.md5(b"other").hexdigest()}"\r\n'
     answer = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,6 +102,23 @@ async def test_f43_what_is_refused_waits_and_is_stored_later(
                 assert await remote.size(key) == len(name)
             sending.cancel()
             await asyncio.wait([sending])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "x-amz-server-side-encryption: aws:kms",
+        "x-amz-server-side-encryption-customer-algorithm: AES256",
+    ],
+)
+async def test_f43_the_etag_of_what_a_key_encrypts_proves_nothing(
+    s3_server: S3Server, header: str
+) -> None:
+    with proxied(s3_server.port) as proxy:
+        async with behind(s3_server, proxy) as remote, refusing(200, "", header) as port:
+            proxy.target = port
+            proxy.cut()
+            await remote.put_bytes("yaml/a.yml", b"text")
 
 
 async def test_f43_an_upload_that_breaks_off_leaves_no_parts(

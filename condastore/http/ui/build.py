@@ -65,7 +65,8 @@ async def _part(view: View, build: Build, tab: str) -> dict[str, Any]:
         return {"text": await text_of_build(build)}
     if tab == "artifacts":
         found = await artifacts.list_artifacts(view.parts, view.caller, build.id)
-        moving = any(row.state in (ArtifactState.QUEUED, ArtifactState.RUNNING) for row in found)
+        under_way = ArtifactState.QUEUED, ArtifactState.RUNNING
+        moving = any(row.state in under_way or row.is_pending for row in found)
         return {
             "artifacts": found,
             "names": NAMES,
