@@ -23,12 +23,9 @@ from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, Task, TaskState
 from condastore.tally import Tally
-from condastore.tasks import LEASE_S, Requeued, enqueue, enqueue_once
+from condastore.tasks import LEASE_S, TAKEOVER_S, Requeued, enqueue, enqueue_once
 
 logger = logging.getLogger(__name__)
-
-
-TAKEOVER_S = 10.0
 
 
 async def recover(
