@@ -70,6 +70,19 @@ async def follow_a_database_that_lost_changes(
     await tally.catch_up()
 
 
+async def follow_what_is_noticed(database: Database, tally: Tally, links: Links) -> None:
+    """Follows the database, for ever, when a build has found that it has become older."""
+    while True:
+        await tally.noticed.wait()
+        tally.noticed.clear()
+        try:
+            await follow_a_database_that_lost_changes(database, tally, links)
+        except Exception:
+            logger.exception("what the database has lost can't be followed")
+            tally.noticed.set()
+            await asyncio.sleep(TAKEOVER_S)
+
+
 async def take_over_for_ever(
     database: Database, pool: Pool, storage: Storage, logs: LogHub
 ) -> None:
