@@ -16,6 +16,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import OperationalError
 
 from condastore.database import Database
+from condastore.errors import DatabaseUnavailable
 from condastore.pool import DEADLY, GiveUp, Pool, Retry, Run, Stop, Work
 from condastore.tables import Task, TaskState
 from condastore.tasks import Claim, Recovery, TaskQueue, enqueue
@@ -567,6 +568,42 @@ async def test_a_task_that_can_not_be_settled_is_left_to_the_next_daemon(
     await recovered(database, {"build": settled.work()}, "next")
     assert settled.abandoned == [(task_id, Stop.CANCELED)]
     assert (await row(database, task_id)).state == TaskState.CANCELED
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_stop_while_the_database_is_away_for_a_moment_is_no_death(
+    database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def says_so_at_last(_: Run) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise DatabaseUnavailable
+
+    stage.handler = says_so_at_last
+    queue = TaskQueue(database, "me", max_attempts=1)
+    monkeypatch.setattr(queue, "release", failing(9, queue.release))
+    pool = Pool(queue, {"build": stage.work()}, {"builds": 1})
+    async with at_work(pool):
+        [task_id] = await add(database, pool)
+        await eventually(lambda: stage.at_work)
+    found = await row(database, task_id)
+    assert (found.state, found.attempts) == (TaskState.QUEUED, 0)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_stop_does_not_wait_for_a_database_that_stays_away(
+    database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condastore.pool.LAST_RECORD_S", 0.05)
+    stage.handler = forever
+    queue = TaskQueue(database, "me")
+    monkeypatch.setattr(queue, "release", failing(1_000_000, queue.release))
+    pool = Pool(queue, {"build": stage.work()}, {"builds": 1})
+    async with at_work(pool):
+        await add(database, pool)
+        await eventually(lambda: stage.at_work)
+    assert await states(database) == [TaskState.RUNNING]
 
 
 # Recovery
