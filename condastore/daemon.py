@@ -54,6 +54,7 @@ from condastore.pool import POLL_S, Pool, Work
 from condastore.prefixes import Store
 from condastore.recovery import (
     follow_a_database_that_lost_changes,
+    follow_what_is_noticed,
     recover,
     take_over_for_ever,
 )
@@ -379,6 +380,10 @@ class Daemon:
                 group.create_task(
                     take_over_for_ever(parts.database, parts.pool, parts.storage, parts.logs),
                     name="takeover",
+                ),
+                group.create_task(
+                    follow_what_is_noticed(parts.database, parts.tally, parts.links),
+                    name="lost changes",
                 ),
             ]
             await self._signals.stopping.wait()

@@ -6,7 +6,7 @@ import select
 from contextlib import suppress
 
 from condastore import correlation
-from condastore.systemd.journal import JournalHandler, is_journal, priority, text_of
+from condastore.systemd.journal import JournalHandler, PlainFormatter, is_journal, priority, text_of
 
 STANDARD_OUTPUT = 1
 STANDARD_ERROR = 2
@@ -84,7 +84,7 @@ class DescriptorHandler(logging.Handler):
             self._lost += 1
 
 
-class _Formatter(logging.Formatter):
+class _Formatter(PlainFormatter):
     """A line for people, with the ids of what it belongs to; the journal has the time itself."""
 
     def __init__(self, *, in_journal: bool) -> None:

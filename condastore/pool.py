@@ -6,6 +6,7 @@ a deletion never waits for four builds of an hour.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ AFTERWARDS_S = 0.02
 RETRY_DELAYS_S = (1.0, 5.0, 30.0)
 # While the database is away, how a task ended is told to it again after these.
 RECORD_DELAYS_S = (1.0, 5.0, 15.0, 30.0)
+# And so long when the daemon ends: what is not recorded then counts as a death.
+LAST_RECORD_S = 10.0
 
 DEADLY = (
     "the daemon died twice while it worked on this, so it is not tried again: see the daemon's log "
@@ -96,6 +99,7 @@ class Pool:
             self._lanes[work.lane].kinds.append(kind)
         self._running: dict[int, tuple[Run, asyncio.Task[None]]] = {}
         self._draining = False
+        self._ends_at = 0.0
         self._wakes_soon = False
         self._some_running = asyncio.Event()
         self._canceled_elsewhere = asyncio.Event()
@@ -178,6 +182,7 @@ class Pool:
     async def drain(self, timeout_s: float) -> None:
         """Claims nothing more and ends; what outlasts the timeout goes back to the queue."""
         self._draining = True
+        self._ends_at = time.monotonic() + timeout_s + LAST_RECORD_S
         self.wake()
         for task_id, (run, _) in list(self._running.items()):
             if not self._works[run.claim.kind].drains:
@@ -288,7 +293,11 @@ class Pool:
         except GiveUp as error:
             await self._abandon(claim, str(error))
         except (Retry, CondaStoreError, OSError) as error:
-            await self._retry(claim, str(error))
+            if run.stop is Stop.SHUTDOWN:
+                # What it wanted to say of its end could not be said; the next daemon does.
+                await self._stopped(run)
+            else:
+                await self._retry(claim, str(error))
         except Exception as error:
             logger.exception("%s task %d failed", claim.kind, claim.id)
             await self._retry(claim, f"internal error: {type(error).__name__}")
@@ -329,16 +338,20 @@ class Pool:
 
         What could not be written is found, and done again, by the next daemon.
         """
-        for delay in (*RECORD_DELAYS_S, None):
+        delays = iter(RECORD_DELAYS_S)
+        while True:
             try:
                 await uninterrupted(_awaited(change(*values, **named)))
                 return True
             except Exception:
                 logger.exception("the end of a task can't be recorded")
-            if delay is None or self._draining:
-                break
+            delay = next(delays, None)
+            if self._draining:
+                is_over = time.monotonic() >= self._ends_at
+                delay = None if is_over else RECORD_DELAYS_S[0]
+            if delay is None:
+                return False
             await asyncio.sleep(delay)
-        return False
 
     async def _keep_leases(self) -> None:
         while True:

@@ -23,12 +23,9 @@ from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, Task, TaskState
 from condastore.tally import Tally
-from condastore.tasks import LEASE_S, Requeued, enqueue, enqueue_once
+from condastore.tasks import LEASE_S, TAKEOVER_S, Requeued, enqueue, enqueue_once
 
 logger = logging.getLogger(__name__)
-
-
-TAKEOVER_S = 10.0
 
 
 async def recover(
@@ -71,6 +68,19 @@ async def follow_a_database_that_lost_changes(
     for environment_id in environments:
         await links.correct(environment_id)
     await tally.catch_up()
+
+
+async def follow_what_is_noticed(database: Database, tally: Tally, links: Links) -> None:
+    """Follows the database, for ever, when a build has found that it has become older."""
+    while True:
+        await tally.noticed.wait()
+        tally.noticed.clear()
+        try:
+            await follow_a_database_that_lost_changes(database, tally, links)
+        except Exception:
+            logger.exception("what the database has lost can't be followed")
+            tally.noticed.set()
+            await asyncio.sleep(TAKEOVER_S)
 
 
 async def take_over_for_ever(

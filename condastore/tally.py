@@ -26,7 +26,11 @@ class Tally:
     def __init__(self, database: Database, path: Path) -> None:
         self._database = database
         self._path = path
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
+        self._kept: int | None = None
+        self._missed = 0
+        self.noticed = asyncio.Event()
+        """Is set when a change is counted and some before it are not there any more."""
         self.problem: str | None = None
         """What was lost since the start, in a sentence."""
 
@@ -36,7 +40,12 @@ class Tally:
         It comes last in a transaction: others who count wait for its end.
         """
         row = await _row(session)
-        row.value += 1
+        kept = await self._known()
+        if row.value < kept:
+            # From now on the number in the database does not show it.
+            self._missed = kept - row.value
+            self.noticed.set()
+        row.value = max(row.value, kept) + 1
         number: int = row.value
         return number
 
@@ -45,29 +54,43 @@ class Tally:
         await asyncio.to_thread(self._keep, number)
 
     def _keep(self, number: int) -> None:
-        # One that a full disk does not take is only missed if the database loses it as well.
-        with self._turn, suppress(OSError):
-            if number > self._kept():
-                write_file(self._path, f"{number}\n".encode())
+        with self._turn:
+            if number > self._read():
+                self._kept = number
+                # One that a full disk does not take is only missed if the database loses it as
+                # well, and the daemon ends before it finds that out.
+                with suppress(OSError):
+                    write_file(self._path, f"{number}\n".encode())
 
     async def lost(self) -> int:
         """Returns how many of the changes that were committed the database has lost."""
+        # First, so that a change that is committed meanwhile is no loss.
+        kept = await self._known()
         async with self._database.read() as session:
             query = select(KeyValueStore.value).filter_by(**_PLACE)
             found: int = await session.scalar(query) or 0
-        return max(self._kept() - found, 0)
+        return max(kept - found, self._missed)
 
     async def catch_up(self) -> None:
         """Lets the database count on from what is kept, so that what it has lost is told once."""
+        kept = await self._known()
         async with self._database.write() as session:
             row = await _row(session)
-            row.value = max(row.value, self._kept())
+            row.value = max(row.value, kept)
+        self._missed = 0
 
-    def _kept(self) -> int:
-        try:
-            return int(self._path.read_text())
-        except (FileNotFoundError, ValueError):
-            return 0
+    async def _known(self) -> int:
+        """Returns the highest number that is kept."""
+        return await asyncio.to_thread(self._read) if self._kept is None else self._kept
+
+    def _read(self) -> int:
+        with self._turn:
+            if self._kept is None:
+                try:
+                    self._kept = int(self._path.read_text())
+                except (FileNotFoundError, ValueError):
+                    self._kept = 0
+            return self._kept
 
 
 async def _row(session: AsyncSession) -> KeyValueStore:

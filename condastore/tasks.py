@@ -8,6 +8,8 @@ suspect at a time, and one during which a second daemon died is not run again. S
 every daemon is found out, and none that only ran beside it is given up for it.
 """
 
+import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from functools import cache
@@ -37,6 +39,8 @@ from condastore.views import Statement
 from condastore.wakeups import tell_queued
 
 LEASE_S = 30.0
+# Leases of other daemons that have ended are looked for this often.
+TAKEOVER_S = 10.0
 MAX_DEATHS = 2
 # What a task waits until, in seconds from now, is less; what is more was written before the
 # database's clock was set back.
@@ -163,6 +167,29 @@ def is_of(directory: str | None) -> ColumnElement[bool]:
     return Task.lease_owner.startswith(f"{directory}-", autoescape=True)
 
 
+class Contact:
+    """Since when the database has been reached without a break, by its own clock.
+
+    While one daemon can't reach it, others may not be able to renew their leases; so it gives them
+    the time of a lease to do so, before it takes one that has ended for the end of its owner. The
+    same when that clock has jumped.
+    """
+
+    def __init__(self) -> None:
+        self._since = self._last = -math.inf
+
+    def reached(self, now: float) -> bool:
+        """Notes that the database answered; returns whether it has for as long as a lease lasts."""
+        if not 0 <= now - self._last < 2 * TAKEOVER_S:
+            self._since = now
+        self._last = now
+        return now - self._since >= LEASE_S
+
+    def lost(self) -> None:
+        """Notes that it did not."""
+        self._last = -math.inf
+
+
 class TaskQueue:
     """The queue as one owner sees it."""
 
@@ -179,13 +206,17 @@ class TaskQueue:
         self._owner = owner
         self._directory = directory
         self.max_attempts = max_attempts
+        self.contact = Contact()
+        # Two claims at once would not see the suspect that the other takes.
+        self._claiming = asyncio.Lock()
 
     async def claim(self, kinds: Collection[str]) -> Claim | None:
         """Claims the next task of one of these kinds; returns None when nothing is ready."""
         claiming = _claiming(tuple(kinds))
-        found = await self._database.change(
-            lambda changes: changes.make(claiming, {"owner": self._owner})
-        )
+        async with self._claiming:
+            found = await self._database.change(
+                lambda changes: changes.make(claiming, {"owner": self._owner})
+            )
         return Claim(*found[0]) if found else None
 
     async def next_start(self, kinds: Collection[str]) -> float | None:
@@ -252,33 +283,44 @@ class TaskQueue:
         """Takes over the tasks of owners that are gone; those of other kinds, if some are named,
         are left to a version that knows them.
 
-        Those are the owners whose lease has ended, those who used this owner's directory before,
-        and this owner itself where it could not record an end: what it is `running` stays. On
-        SQLite every other owner is gone, because the state directory has one daemon. `requeued` is
-        called within the transaction with the builds whose tasks wait again, before anybody can
-        claim these.
+        Those are the owners who used this owner's directory before, those whose lease has ended,
+        if the database has been reached for as long as one (`Contact`), and this owner itself where
+        it could not record an end: what it is `running` stays. On SQLite every other owner is gone,
+        because the state directory has one daemon. `requeued` is called within the transaction with
+        the builds whose tasks wait again, before anybody can claim these.
         """
-        ended = and_(_is_over(Task.lease_until), Task.id.not_in(running))
-        another = Task.lease_owner != self._owner
-        if not self._database.is_sqlite:
-            another = and_(another, is_of(self._directory))
-        gone = [Task.state == TaskState.RUNNING, or_(ended, another)]
-        if kinds is not None:
-            gone.append(Task.kind.in_(kinds))
         recovery = Recovery()
-        # It is looked for all the time, and hardly ever there; a write would end what is kept.
-        async with self._database.read() as session:
-            if await session.scalar(select(Task.id).where(*gone).limit(1)) is None:
-                return recovery
-        async with self._database.write() as session:
-            now = await session.scalar(select(epoch())) or 0.0
-            query = select(Task).where(*gone).order_by(Task.id).with_for_update(skip_locked=True)
-            for task in (await session.scalars(query)).all():
-                self._take_over(task, recovery, now)
-            builds = [claim.build_id for claim in recovery.queued if claim.kind == "build"]
-            if requeued is not None and builds:
-                await requeued(session, [build_id for build_id in builds if build_id is not None])
+        try:
+            # It is looked for all the time, and hardly ever there; a write would end what is kept.
+            async with self._database.read() as session:
+                gone = self._gone(await _now(session), kinds, running)
+                if await session.scalar(select(Task.id).where(*gone).limit(1)) is None:
+                    return recovery
+            async with self._database.write() as session:
+                now = await _now(session)
+                gone = self._gone(now, kinds, running)
+                query = select(Task).where(*gone).order_by(Task.id)
+                for task in await session.scalars(query.with_for_update(skip_locked=True)):
+                    self._take_over(task, recovery, now)
+                builds = [claim.build_id for claim in recovery.queued if claim.kind == "build"]
+                if requeued is not None and builds:
+                    await requeued(session, [each for each in builds if each is not None])
+        except Exception:
+            self.contact.lost()
+            raise
         return recovery
+
+    def _gone(
+        self, now: float, kinds: Collection[str] | None, running: Collection[int]
+    ) -> list[ColumnElement[bool]]:
+        """That a task's owner is gone, as was known when the database's clock said `now`."""
+        mine = Task.lease_owner == self._owner
+        ended = and_(_is_over(Task.lease_until, now), Task.id.not_in(running))
+        if not self.contact.reached(now):
+            ended = and_(ended, mine)
+        dead = ~mine if self._database.is_sqlite else and_(~mine, is_of(self._directory))
+        gone = [Task.state == TaskState.RUNNING, or_(ended, dead)]
+        return gone if kinds is None else [*gone, Task.kind.in_(kinds)]
 
     def _take_over(self, task: Task, recovery: Recovery, now: float) -> None:
         if task.lease_owner != self._owner and task.deaths < MAX_DEATHS:
@@ -357,9 +399,14 @@ def _may_run(task: Any) -> Any:
     return or_(task.deaths == 0, ~suspect.correlate(None).exists())
 
 
-def _is_over(until: Any) -> Any:
+def _is_over(until: Any, now: Any = None) -> Any:
     """That a time has come by the database's clock, or only seems to be still to come."""
-    return or_(until <= epoch(), until > epoch() + LONGEST_S)
+    now = epoch() if now is None else now
+    return or_(until <= now, until > now + LONGEST_S)
+
+
+async def _now(session: AsyncSession) -> float:
+    return await session.scalar(select(epoch())) or 0.0
 
 
 def _claim(task: Task) -> Claim:

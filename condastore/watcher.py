@@ -14,7 +14,7 @@ from watchfiles import awatch
 from condastore import environment_yaml
 from condastore.access import ADMINISTRATOR
 from condastore.duties import Turn, TurnOver
-from condastore.errors import CondaStoreError
+from condastore.errors import CondaStoreError, DiskFull, Unavailable
 from condastore.service import specifications
 from condastore.service.parts import Parts
 from condastore.service.settings import settings_in_force
@@ -100,6 +100,10 @@ class Watcher:
             is_new = self._seen.get(path) != versions[path]
             try:
                 await self._take(path, names, is_new=is_new)
+            except (Unavailable, DiskFull) as error:
+                # It is no fault of the file's, and passes without a change of it.
+                logger.warning("%s is not built yet: %s", path, error)
+                continue
             except (CondaStoreError, OSError, UnicodeDecodeError) as error:
                 if is_new:
                     logger.warning("%s is not built: %s", path, error)

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import asyncpg
+from sqlalchemy import select
 
-from condastore.database import Database
+from condastore.database import Database, epoch
+from condastore.tasks import LEASE_S, TAKEOVER_S, TaskQueue
 from devtools.servers import PostgreSQLServer, running
 
 URLS: dict[str, Callable[[Path], str]] = {
@@ -49,3 +51,12 @@ async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+async def lasting(queue: TaskQueue) -> TaskQueue:
+    """Returns a queue as if it had looked for what the dead left for as long as a lease lasts."""
+    async with queue._database.read() as session:
+        now = await session.scalar(select(epoch())) or 0.0
+    for looks in range(int(LEASE_S / TAKEOVER_S), -1, -1):
+        queue.contact.reached(now - looks * TAKEOVER_S)
+    return queue

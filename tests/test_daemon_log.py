@@ -38,7 +38,25 @@ def test_a_line_has_the_ids_of_what_it_belongs_to(pipe: tuple[int, int]) -> None
 def test_each_line_in_the_journal_has_its_priority(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     logs_to(writing, in_journal=True).error("two\nlines")
-    assert os.read(reading, 1000) == b"<3>condastore.tests: two\n<3>lines\n"
+    assert os.read(reading, 1000) == b"<3>condastore.tests: two\n<3>    lines\n"
+
+
+def test_what_a_package_says_is_no_line_of_the_log(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    forged = "2026-11-30 16:00:00,000 WARNING condastore.auth: signed in\x1b[2J\r\x9b\u202e\tend"
+    shown = "signed in\\x1b[2J\\r\\x9b\\u202e\tend"
+    logger = logs_to(writing)
+    logger.warning("it failed: %s", f"last words:\n{forged}")
+    first, second, rest = os.read(reading, 1000).decode().split("\n")
+    assert first.endswith("it failed: last words:") and rest == ""
+    assert second.startswith("    2026-") and second.endswith(shown)
+    try:
+        raise ValueError(f"last words:\n{forged}")
+    except ValueError:
+        logger.exception("it failed")
+    first, *others = os.read(reading, 2000).decode().splitlines()
+    assert others[0] == "    Traceback (most recent call last):"
+    assert all(line.startswith("    ") for line in others)
 
 
 def test_F101_a_full_pipe_holds_nobody_up(pipe: tuple[int, int]) -> None:

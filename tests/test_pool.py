@@ -16,10 +16,11 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import OperationalError
 
 from condastore.database import Database
+from condastore.errors import DatabaseUnavailable
 from condastore.pool import DEADLY, GiveUp, Pool, Retry, Run, Stop, Work
 from condastore.tables import Task, TaskState
 from condastore.tasks import Claim, Recovery, TaskQueue, enqueue
-from tests.databases import opened
+from tests.databases import lasting, opened
 from tests.patience import PATIENCE_S
 
 Handler = Callable[[Run], Awaitable[dict[str, Any] | None]]
@@ -67,6 +68,11 @@ def stage() -> Stage:
 def pool_of(database: Database, works: dict[str, Work], owner: str = "me", size: int = 2) -> Pool:
     lanes = dict.fromkeys((work.lane for work in works.values()), size)
     return Pool(TaskQueue(database, owner), works, lanes)
+
+
+async def recovered(database: Database, works: dict[str, Work], owner: str) -> Recovery:
+    """What a daemon takes over that has been there for a while."""
+    return await Pool(await lasting(TaskQueue(database, owner)), works, {"builds": 1}).recover()
 
 
 @asynccontextmanager
@@ -559,9 +565,45 @@ async def test_a_task_that_can_not_be_settled_is_left_to_the_next_daemon(
     async with database.write() as session:
         await session.execute(update(Task).values(lease_until=0.0))
     settled = Stage()
-    await pool_of(database, {"build": settled.work()}, owner="next").recover()
+    await recovered(database, {"build": settled.work()}, "next")
     assert settled.abandoned == [(task_id, Stop.CANCELED)]
     assert (await row(database, task_id)).state == TaskState.CANCELED
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_stop_while_the_database_is_away_for_a_moment_is_no_death(
+    database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def says_so_at_last(_: Run) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise DatabaseUnavailable
+
+    stage.handler = says_so_at_last
+    queue = TaskQueue(database, "me", max_attempts=1)
+    monkeypatch.setattr(queue, "release", failing(9, queue.release))
+    pool = Pool(queue, {"build": stage.work()}, {"builds": 1})
+    async with at_work(pool):
+        [task_id] = await add(database, pool)
+        await eventually(lambda: stage.at_work)
+    found = await row(database, task_id)
+    assert (found.state, found.attempts) == (TaskState.QUEUED, 0)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_stop_does_not_wait_for_a_database_that_stays_away(
+    database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condastore.pool.LAST_RECORD_S", 0.05)
+    stage.handler = forever
+    queue = TaskQueue(database, "me")
+    monkeypatch.setattr(queue, "release", failing(1_000_000, queue.release))
+    pool = Pool(queue, {"build": stage.work()}, {"builds": 1})
+    async with at_work(pool):
+        await add(database, pool)
+        await eventually(lambda: stage.at_work)
+    assert await states(database) == [TaskState.RUNNING]
 
 
 # Recovery
@@ -576,7 +618,7 @@ async def test_the_recovery_settles_what_won_t_run_again(database: Database, sta
         await session.execute(update(Task).values(lease_until=0.0))
         await session.execute(update(Task).where(Task.id == ids[1]).values(cancel_requested=True))
         await session.execute(update(Task).where(Task.id == ids[2]).values(deaths=1))
-    await pool_of(database, {"build": stage.work()}).recover()
+    await recovered(database, {"build": stage.work()}, "me")
     assert await states(database) == [TaskState.QUEUED, TaskState.CANCELED, TaskState.FAILED]
     assert stage.abandoned == [(ids[1], Stop.CANCELED), (ids[2], DEADLY)]
     assert (await row(database, ids[2])).error == DEADLY
@@ -589,7 +631,7 @@ async def test_what_only_a_newer_version_knows_is_left_to_it(
     await TaskQueue(database, "newer daemon").claim(["newer"])
     async with database.write() as session:
         await session.execute(update(Task).values(lease_until=0.0, cancel_requested=True))
-    recovery = await pool_of(database, {"build": stage.work()}).recover()
+    recovery = await recovered(database, {"build": stage.work()}, "me")
     assert recovery == Recovery()
     assert (await row(database, task_id)).state == TaskState.RUNNING
 

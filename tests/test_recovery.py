@@ -39,7 +39,7 @@ class Scene:
         async def abandon(claim: Claim, why: Stop | str) -> None:
             self.abandoned.append((claim.build_id, why))
 
-        queue = TaskQueue(self.database, owner)
+        queue = TaskQueue(self.database, f"here-{owner}", directory="here")
         pool = Pool(queue, {"build": Work(run, abandon, "builds")}, {"builds": 1})
         await recover(self.database, pool, self.store, self.storage, self.logs, alone=True)
 
@@ -66,9 +66,7 @@ class Scene:
         """The task of a build that runs in the daemon that dies."""
         async with self.database.write() as session:
             enqueue(session, "build", "default", build_id=build_id)
-        assert await TaskQueue(self.database, "dead").claim(["build"])
-        async with self.database.write() as session:
-            await session.execute(update(Task).values(lease_until=0.0))
+        assert await TaskQueue(self.database, "here-dead").claim(["build"])
 
 
 @pytest.fixture

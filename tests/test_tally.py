@@ -1,8 +1,12 @@
 """Whether the database is as new as what was done on its word."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.database import Database
 from condastore.tables import KeyValueStore
@@ -34,6 +38,43 @@ async def test_changes_that_the_database_has_lost_are_told_once(
     await tally.catch_up()
     assert (await tally.lost(), await elsewhere.lost()) == (0, 0)
     assert await counted(database, elsewhere) == 4
+
+
+async def test_a_loss_is_noticed_by_who_counts_on_before_anybody_looks(
+    database: Database, tmp_path: Path
+) -> None:
+    await counted(database, Tally(database, tmp_path / "tally"))
+    tally = Tally(database, tmp_path / "tally")
+    assert await counted(database, tally) == 2
+    async with database.write() as session:
+        await session.execute(update(KeyValueStore).values(value=1))
+    # One that comes to nothing, and one that is committed.
+    with pytest.raises(InterruptedError):
+        async with database.write() as session:
+            await tally.count(session)
+            raise InterruptedError
+    assert await counted(database, tally) == 3
+    assert tally.noticed.is_set()
+    assert await tally.lost() == 1
+    await tally.catch_up()
+    assert await tally.lost() == 0
+
+
+async def test_what_is_committed_while_somebody_looks_is_no_loss(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tally = Tally(database, tmp_path / "tally")
+    await counted(database, tally)
+    read = database.read
+
+    @asynccontextmanager
+    async def meanwhile() -> AsyncIterator[AsyncSession]:
+        async with read() as session:
+            yield session
+        await counted(database, tally)
+
+    monkeypatch.setattr(database, "read", meanwhile)
+    assert await tally.lost() == 0
 
 
 async def test_an_older_number_is_not_kept_after_a_newer_one(

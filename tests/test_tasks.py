@@ -1,17 +1,22 @@
 """Whose turn it is, whose task it is, and what becomes of the tasks of the dead."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import asyncpg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, text, update
+from sqlalchemy import delete, make_url, text, update
 
 from condastore.database import Database, epoch
+from condastore.errors import DatabaseUnavailable
 from condastore.tables import Task, TaskState
-from condastore.tasks import Claim, Recovery, TaskQueue, _next, enqueue
-from tests.databases import opened
+from condastore.tasks import LEASE_S, Claim, Contact, Recovery, TaskQueue, _next, enqueue
+from devtools.servers import PostgreSQLServer
+from tests.databases import fresh, lasting, opened
 
 DAY_S = 24 * 3600.0
 
@@ -314,7 +319,7 @@ async def test_the_tasks_of_a_dead_owner_are_taken_over(database: Database) -> N
     async with database.write() as session:
         await session.execute(update(Task).values(lease_until=0.0))
 
-    recovery = await queue.recover(running=[mine.id])
+    recovery = await (await lasting(queue)).recover(running=[mine.id])
 
     assert [claim.id for claim in recovery.queued] == [queued]
     assert [claim.id for claim in recovery.canceled] == [cancelled]
@@ -367,15 +372,58 @@ async def test_a_crash_in_the_recovery_loses_nothing(database: Database) -> None
     for owner in ("second", "third"):
         async with database.write() as session:
             await session.execute(update(Task).values(lease_until=0.0))
-        recovery = await TaskQueue(database, owner).recover()
+        recovery = await (await lasting(TaskQueue(database, owner))).recover()
         assert [claim.id for claim in recovery.canceled] == [task_id]
+
+
+async def test_F33_a_lease_that_ended_while_the_database_was_away_can_be_renewed(
+    postgresql: PostgreSQLServer,
+) -> None:
+    url = await fresh(postgresql)
+    user = str(make_url(url).username)
+    async with opened(url) as database, contextlib.AsyncExitStack() as stack:
+        administrator = await asyncpg.connect(postgresql.url())
+        stack.push_async_callback(administrator.close)
+        [task_id] = await add(database, ("a", 0))
+        one = TaskQueue(database, "a-one", directory="a")
+        other = await lasting(TaskQueue(database, "b-other", directory="b"))
+        await claimed(one)
+
+        await administrator.execute(f"ALTER ROLE {user} CONNECTION LIMIT 0")
+        await administrator.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'"
+        )
+        with pytest.raises(DatabaseUnavailable):
+            await other.recover()
+        await administrator.execute(f"ALTER ROLE {user} CONNECTION LIMIT 10")
+        # As if that had taken as long as a lease.
+        await change(database, task_id, lease_until=epoch() - 1)
+
+        assert await other.recover() == Recovery()
+        assert await one.renew([task_id]) == ({task_id}, set())
+        await change(database, task_id, lease_until=epoch() - 1)
+        # It has had the time of a lease.
+        assert [claim.id for claim in (await (await lasting(other)).recover()).queued] == [task_id]
+
+
+def test_contact_with_the_database_lasts_while_its_clock_goes_on_evenly() -> None:
+    contact = Contact()
+    looks = [1000 + 10 * n for n in range(5)]
+    assert [contact.reached(now) for now in looks] == [False, False, False, True, True]
+    # One look is missed, or hung; the clock jumps ahead; it is set back; the database is away.
+    assert not contact.reached(now := looks[-1] + 25)
+    assert not contact.reached(now + LEASE_S)
+    assert not contact.reached(now)
+    assert [contact.reached(now + 10 * n) for n in range(1, 4)] == [False, False, True]
+    contact.lost()
+    assert not contact.reached(now + 40)
 
 
 async def dies(database: Database, heir: str) -> Recovery:
     """Every owner of a task dies; returns what became of their tasks."""
     async with database.write() as session:
         await session.execute(update(Task).values(lease_until=0.0))
-    return await TaskQueue(database, heir).recover()
+    return await (await lasting(TaskQueue(database, heir))).recover()
 
 
 async def test_F20_a_task_during_which_two_daemons_died_is_given_up(database: Database) -> None:
@@ -427,3 +475,15 @@ async def test_F20_a_daemon_runs_one_suspect_at_a_time(database: Database) -> No
         await other.release(suspects[1])
     await queue.finish(suspects[0], TaskState.DONE)
     assert (await claimed(queue)).id == suspects[1]
+
+
+async def test_F20_lanes_that_claim_at_once_take_one_suspect(database: Database) -> None:
+    queue = TaskQueue(database, "me")
+    kinds = ["build", "image", "tidy"]
+    await asyncio.gather(*(queue.next_start(kinds) for _ in kinds))
+    for _ in range(10):
+        async with database.write() as session:
+            await session.execute(delete(Task))
+            session.add_all(Task(kind=kind, namespace="a", deaths=1) for kind in kinds)
+        claims = await asyncio.gather(*(queue.claim([kind]) for kind in kinds))
+        assert len([claim for claim in claims if claim is not None]) == 1

@@ -215,6 +215,7 @@ class ServerConfig(Config):
         # Hypercorn has no setting for it.
         vars(ws_stream)["server_extensions_handshake"] = _no_extension
         self._context: ssl.SSLContext | None = None
+        self._newest: ssl.SSLContext | None = None
 
     def read_certificate(self) -> None:
         """Reads the certificate, if there is to be one, for the connections to come.
@@ -230,13 +231,20 @@ class ServerConfig(Config):
                 f"the certificate {self.certfile} and the key {self.keyfile} can't be used: "
                 f"{error.strerror or error}; see c.CondaStoreServer.certfile and keyfile"
             ) from error
+        assert context is not None
+        self._newest = context
         if self._context is None:
-            assert context is not None
             context.sslobject_class = _Encrypted
+            context.sni_callback = self._begin
             self._context = context
-        else:
-            # What listens has this context already.
-            self._context.load_cert_chain(str(self.certfile), self.keyfile)
+
+    def _begin(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+        """Gives a connection the newest certificate; what listens has the first one's context.
+
+        Files that were read whole once are not read again, as they may be half renewed by then.
+        """
+        assert self._newest is not None
+        connection.context = self._newest
 
     def create_ssl_context(self) -> ssl.SSLContext | None:
         """Returns what connections are encrypted with."""

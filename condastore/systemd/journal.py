@@ -21,6 +21,12 @@ _PRIORITIES = (
     (logging.INFO, 6),
 )
 _DEBUG = 7
+# Control characters, separators of lines, and marks of a text's direction.
+_UNSEEN = (range(0x20), range(0x7F, 0xA0), range(0x2028, 0x202F), range(0x2066, 0x206A))
+_SHOWN = {number: ascii(chr(number))[1:-1] for numbers in _UNSEEN for number in numbers} | {
+    ord("\t"): "\t",
+    ord("\n"): "\n    ",
+}
 
 
 def is_journal(environment: Mapping[str, str], descriptor: int = 2) -> bool:
@@ -35,6 +41,18 @@ def is_journal(environment: Mapping[str, str], descriptor: int = 2) -> bool:
 def priority(level: int) -> int:
     """Returns syslog's number for a level of the log."""
     return next((number for least, number in _PRIORITIES if level >= least), _DEBUG)
+
+
+class PlainFormatter(logging.Formatter):
+    """What the record says, as text that can't pass for another line of the log.
+
+    A message may quote a package or a request. So what follows its first line is indented, and
+    characters that move the cursor or turn the writing round are shown by their numbers.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns it."""
+        return super().format(record).translate(_SHOWN)
 
 
 def text_of(handler: logging.Handler, record: logging.LogRecord) -> str:
@@ -52,7 +70,7 @@ class JournalHandler(logging.Handler):
         """Raises `OSError` if there is no journal at this path."""
         super().__init__()
         # The rest is in fields of its own.
-        self.setFormatter(logging.Formatter())
+        self.setFormatter(PlainFormatter())
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise FileNotFoundError(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)

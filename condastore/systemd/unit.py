@@ -159,7 +159,8 @@ class Unit:
         yield from self._needed()
         yield "[Unit]"
         yield "Description=condastore: conda environments for everyone on this machine"
-        yield "After=network-online.target"
+        # What it works with ends after it, so that it can still write down what it stops.
+        yield f"After={' '.join(['network-online.target', *self._used()])}"
         yield "Wants=network-online.target"
         yield "StartLimitIntervalSec=0"
         if (
@@ -207,6 +208,16 @@ class Unit:
         yield ""
         yield "[Install]"
         yield "WantedBy=default.target" if self._is_users else "WantedBy=multi-user.target"
+
+    def _used(self) -> Iterator[str]:
+        """Yields the services that it uses, if they are on this machine; a unit may name others."""
+        if self._is_users:
+            # The manager of a user knows none of the system's.
+            return
+        if not self._config.database_url.startswith("sqlite"):
+            yield "postgresql.service"
+        if self._config.redis_url:
+            yield "redis.service"
 
     def _needed(self) -> Iterator[str]:
         """Yields what must be there before the unit can start."""

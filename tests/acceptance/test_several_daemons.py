@@ -204,10 +204,13 @@ def test_a_daemon_that_was_stopped_does_not_switch_a_link_back(tmp_path: Path, t
         old = stopped.submit(wanted)
         seen = [target_when_held(stopped, link)]
 
-        # Its lease ends, and so do its connections; the other one takes over its build.
+        # Its lease ends, and so do its connections; the other one gets its build.
         database.kill()
         database.start()
-        stopped.query("UPDATE task SET lease_until = 0 WHERE state = 'RUNNING'")
+        stopped.query(
+            "UPDATE task SET state = 'QUEUED', lease_owner = NULL, lease_until = NULL "
+            "WHERE state = 'RUNNING'"
+        )
         other.start()
         stack.callback(other.kill)
         new = other.submit(wanted)

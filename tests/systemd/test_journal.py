@@ -77,7 +77,7 @@ def test_a_traceback_is_one_entry(journal: socket.socket) -> None:
         logger.exception("it failed")
     found = heard(journal)
     assert found["PRIORITY"] == "3"
-    assert found["MESSAGE"].startswith("it failed\nTraceback")
+    assert found["MESSAGE"].startswith("it failed\n    Traceback")
     assert found["MESSAGE"].endswith("MESSAGE=forged")
 
 

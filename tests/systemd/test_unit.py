@@ -144,6 +144,17 @@ def test_what_would_break_something_is_left_out(capsys: pytest.CaptureFixture[st
     assert "WantedBy=default.target" in users
 
 
+def test_what_it_works_with_ends_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+    servers = [
+        "--CondaStore.database_url=postgresql://somebody@localhost/condastore",
+        "--CondaStore.redis_url=redis://localhost",
+    ]
+    every = "After=network-online.target"
+    assert f"{every} postgresql.service redis.service" in lines(printed(capsys, *servers))
+    assert every in lines(printed(capsys))
+    assert every in lines(printed(capsys, "--user", *servers))
+
+
 def test_the_socket(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ListenStream=127.0.0.1:8080" in lines(printed(capsys, "--socket"))
     found = lines(printed(capsys, "--socket", "--CondaStoreServer.address=::1", "--port=90"))
