@@ -46,6 +46,9 @@ async def fetch(
     async with asyncio.TaskGroup() as tasks:
         for record in sorted(missing, key=lambda r: -int(r.get("size") or 0)):
             tasks.create_task(fetcher.obtain(record))
+    for record in records:
+        # Rattler would do without a list that the disk can't read, and would put prefixes nowhere.
+        store.read_list(record["sha256"])
     return [completed(record, store.read_index(record["sha256"])) for record in records]
 
 
