@@ -17,6 +17,7 @@ from condastore.engine.records import checked
 from condastore.engine.store import PackageStore, sync_file_system
 from condastore.engine.trees import remove_tree
 from condastore.engine.workspace import workspace
+from condastore.faults import fault
 
 # What a damaged package of the store may be the reason of.
 _OF_PACKAGES = ("package", "internal")
@@ -51,11 +52,15 @@ def _build(job: BuildJob, prefix: Path, events: Events) -> None:
             from condastore.engine import pip
 
             pip_packages = pip.resolve_and_install(dict(job), prefix, events)
+            fault("engine.pip_installed")
         events.phase("permissions")
         size = settle(prefix, job["permissions"], job["uid"], job["gid"])
+        fault("engine.settled")
         for path in (prefix, scratch):  # they may be on two file systems
             sync_file_system(path)
+        fault("engine.synced")
         store.mark_durable(entries)
+        fault("engine.durable")
     events.result(
         packages=records,
         pip=pip_packages,
