@@ -94,9 +94,7 @@ def _queue(daemon: Daemon) -> None:
     """Adds builds that wait, two for every other environment."""
     now = "2026-01-01 00:00:00.000000"
     with closing(sqlite3.connect(daemon.data / "condastore.sqlite", timeout=60)) as connection:
-        waiting = [
-            (COMPLETED + number + 1, number * 2 % ENVIRONMENTS) for number in range(WAITING)
-        ]
+        waiting = [(COMPLETED + number + 1, number * 2 % ENVIRONMENTS) for number in range(WAITING)]
         connection.executemany(
             "INSERT INTO build (id, specification_id, environment_id, status, size, "
             f"scheduled_on, build_key_version) VALUES (?, 1, ?, 'QUEUED', 0, '{now}', 2)",

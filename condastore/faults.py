@@ -5,6 +5,9 @@ their Nth passing does the action, and with `*` for N each. Actions are `kill` (
 process), `kill:TERM` (another signal; `STOP` holds it there until somebody sends `CONT`),
 `raise:ENOSPC` (an OSError of that name) and `sleep:SECONDS`. Before it acts, it says so on the
 standard error. Unset, a point costs one look at a global.
+
+The points `engine.*` are in children of the daemon. There `kill` ends the daemon and the child, at
+that point of the child's; another signal is the daemon's alone; and `die` ends the child alone.
 """
 
 import errno
@@ -32,9 +35,11 @@ class _Armed:
 
     def _strike(self, point: str) -> None:
         action = ":".join(filter(None, (self.action, self.argument)))
-        os.write(2, f"{STRUCK}{point}:{self.passing}:{action}\n".encode())
+        _say(f"{STRUCK}{point}:{self.passing}:{action}\n")
         if self.action == "kill":
-            os.kill(os.getpid(), signal.Signals[f"SIG{self.argument or 'KILL'}"])
+            _kill(signal.Signals[f"SIG{self.argument or 'KILL'}"])
+        elif self.action == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         elif self.action == "raise":
             number: int = getattr(errno, self.argument)
             raise OSError(number, os.strerror(number))
@@ -44,6 +49,23 @@ class _Armed:
             raise ValueError(f"{VARIABLE}: unknown action {self.action!r}")
 
 
+def _kill(number: signal.Signals) -> None:
+    if _daemon is not None:
+        os.kill(_daemon, number)
+    if _daemon is None or number == signal.SIGKILL:
+        os.kill(os.getpid(), number)
+
+
+def _say(text: str) -> None:
+    if _daemon is None:
+        os.write(2, text.encode())
+        return
+    # What a child says there is a part of the build's log.
+    with open(f"/proc/{_daemon}/fd/2", "a") as output:
+        output.write(text)
+
+
+_daemon: int | None = None
 _armed = _Armed(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
 
 
@@ -51,3 +73,9 @@ def fault(point: str) -> None:
     """Does nothing, unless a test armed this point."""
     if _armed is not None:
         _armed.pass_by(point)
+
+
+def be_child_of(daemon: int | None) -> None:
+    """Says whose child this process is: its points strike the daemon as well."""
+    global _daemon
+    _daemon = daemon

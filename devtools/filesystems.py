@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+# An ext4 made with these has blocks of that size, whose numbers are in the inodes of their files.
+WITHOUT_EXTENTS = ("-b", "4096", "-O", "^extents,^64bit")
+_BLOCK_BYTES = 4096
 ONLY_ROOT = "only root can mount a small file system"
 
 
@@ -60,6 +63,22 @@ def break_ext4(directory: Path) -> None:
     until it is mounted anew."""
     device = _run("findmnt", "--noheadings", "--output", "SOURCE", str(directory)).strip()
     Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("a test\n")
+
+
+def lose_block(directory: Path, path: Path) -> None:
+    """Lets a file of an ext4 be one that the disk can't read (EIO), from its first block on.
+
+    That block is then beyond the end of the image. The file system is `WITHOUT_EXTENTS`, and is
+    mounted anew on its directory, so nobody may use it meanwhile.
+    """
+    device = _run("findmnt", "--noheadings", "--output", "SOURCE", str(directory)).strip()
+    image = Path(_run("losetup", "--noheadings", "--output", "BACK-FILE", device).strip())
+    _run("umount", str(directory))
+    last = image.stat().st_size // _BLOCK_BYTES - 1
+    name = Path("/") / path.relative_to(directory)
+    _run("debugfs", "-w", "-R", f"set_inode_field {name} block[0] {last}", str(image))
+    _mount("-o", "loop", str(image), str(directory))
+    os.truncate(image, last * _BLOCK_BYTES)
 
 
 def limit_btrfs(directory: Path, limit: str) -> None:

@@ -1,5 +1,6 @@
 """What a build tells: the events of its children become its log and its progress."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from condastore.builders.process import Event, printable
 from condastore.faults import fault
 from condastore.streams import BuildLog
+
+logger = logging.getLogger(__name__)
 
 
 class Reporter:
@@ -61,6 +64,15 @@ class Reporter:
             case "progress":
                 progress = progress_of(event, time.monotonic() - self._phase_began)
                 self._log.happened({"event": "progress", **progress})
+            case "damaged":
+                # It is the operator's disk.
+                file = event["files"][0]
+                logger.warning(
+                    "package %s was damaged in the store: %s %s",
+                    event["name"],
+                    file["path"],
+                    file["problem"],
+                )
 
 
 def progress_of(event: Event, elapsed_s: float) -> dict[str, Any]:

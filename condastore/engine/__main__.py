@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from condastore import faults
 from condastore.engine import confine
 from condastore.engine.events import EVENTS_FD, Events
 from condastore.engine.failures import explain
@@ -22,6 +23,7 @@ def main() -> int:
     """Does the jobs on standard input; after some of them there may be another."""
     arguments = _arguments()
     confine.die_with_parent(arguments.parent)
+    faults.be_child_of(arguments.parent)
     os.set_inheritable(arguments.events_fd, False)
     events = Events(arguments.events_fd)
     roles: dict[str, Role] = {}

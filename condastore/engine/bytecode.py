@@ -148,7 +148,7 @@ def _compile(
             done += count
             events.progress("bytecode", done, len(work))
     for status in [worker.wait() for worker in workers]:
-        if status in (errno.ENOSPC, errno.EDQUOT):
+        if status in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise OSError(status, os.strerror(status))
         if status != 0:
             raise _Failed(f"{executable} ended with status {status}")

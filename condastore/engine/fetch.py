@@ -21,6 +21,7 @@ from condastore.engine.records import archive_hash, archive_stem, checked, compl
 from condastore.engine.store import PackageStore, publish, write_origin
 from condastore.engine.trees import measure_tree
 from condastore.engine.validate import validate
+from condastore.faults import fault
 
 STEP = "action_fetch_and_extract_conda_packages"
 _CLAIM_RETRY_S = 0.05
@@ -49,6 +50,9 @@ async def fetch(
     async with asyncio.TaskGroup() as tasks:
         for record in sorted(missing, key=lambda r: -int(r.get("size") or 0)):
             tasks.create_task(fetcher.obtain(record))
+    for record in records:
+        # Rattler would do without a list that the disk can't read, and would put prefixes nowhere.
+        store.read_list(record["sha256"])
     return [completed(record, store.read_index(record["sha256"])) for record in records]
 
 
@@ -97,6 +101,7 @@ class _Fetcher:
         record["sha256"] = archive.sha256
         write_origin(tree, {"md5": archive.md5, "sha256": archive.sha256, "size": archive.size})
         publish(tree, self._store.package(archive.sha256))
+        fault("engine.published")
         if archive.path.parent == self._workspace:
             archive.path.unlink()
 

@@ -19,6 +19,7 @@ from condastore.engine.link_scripts import find_scripts, name_scripts, run_scrip
 from condastore.engine.records import distribution, for_rattler
 from condastore.engine.solve import parse_specs
 from condastore.engine.store import PackageStore
+from condastore.faults import fault
 
 STEP = "action_install_lockfile"
 # A script may write to any file of its prefix, so none of them may be shared.
@@ -42,6 +43,7 @@ async def link(
         if reason.kind == "internal":
             reason = EngineError("package", f"The packages can't be linked: {error}")
         raise reason from None
+    fault("engine.linked")
     _correct_metadata(prefix, view, records, store)
     _report_clobbers(prefix, events)
     scripts = find_scripts(prefix, records)

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from condastore.engine.locks import Claim, claim
 from condastore.engine.trees import Amount, remove_tree
 
+LIST = "info/paths.json"
 _MARK = ".durable"
 # Conda's name for it; a lockfile leaves out the size, and a later build sees no archive.
 _ORIGIN = "repodata_record.json"
@@ -30,6 +32,8 @@ class PackageStore:
         self._packages = packages_dir / "store"
         self._bytecode = packages_dir / "bytecode"
         self._claims = packages_dir / "claims"
+        # Where `condastore check` puts what it takes out.
+        self._lost = packages_dir.parent / ".lost"
 
     def prepare(self) -> None:
         """Makes the directories of an empty store."""
@@ -52,6 +56,13 @@ class PackageStore:
         index: dict[str, Any] = json.loads((info / "index.json").read_bytes())
         return {**index, **json.loads((info / _ORIGIN).read_bytes())}
 
+    def read_list(self, sha256: str) -> bytes | None:
+        """What a package says of its files; None if it is so old that it has no such list."""
+        try:
+            return (self.package(sha256) / LIST).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def bytecode(self, sha256: str, key: str) -> Path:
         """Where the compiled files of a package are; the key says for which Python and purpose."""
         return self._bytecode / f"{sha256}-{key}"
@@ -69,6 +80,22 @@ class PackageStore:
         for entry in entries:
             if not _mark(entry).exists():
                 _mark(entry).touch()
+
+    def set_aside(self, sha256: str) -> Path:
+        """Takes a damaged package out of the store, as whoever holds the claim to it; returns where
+        it is then. What was compiled of it goes.
+
+        It is kept, so that its bad blocks of the disk are used for nothing else.
+        """
+        entry = self.package(sha256)
+        for compiled in self._bytecode.glob(f"{sha256}-*"):
+            remove_tree(compiled)
+        # First, or a crash would leave it to an entry that was never synced.
+        _mark(entry).unlink(missing_ok=True)
+        self._lost.mkdir(exist_ok=True)
+        aside = tempfile.mkdtemp(prefix=f"store-{sha256}-", dir=self._lost)
+        # It takes the place of the empty directory.
+        return entry.rename(aside)
 
     def remove_doubtful(self) -> Amount:
         """Removes entries that were never synced; only while no build uses the store."""

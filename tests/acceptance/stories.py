@@ -28,7 +28,7 @@ SOURCES = Path(condastore.__file__).parent
 PHASES = ["solve", "fetch", "link", "bytecode", "pip", "permissions", "export"]
 STORY_S = 300.0
 # Python where its files matter; where not, a package that is built in a moment.
-WITH_PYTHON = ("phase.link", "phase.bytecode", "phase.pip")
+WITH_PYTHON = ("phase.link", "phase.bytecode", "phase.pip", "engine.pip_installed")
 REMOVED = ["build", "environment", "namespace"]
 
 # What nothing needs when something is deleted goes at once. Without a grace, nothing may be
@@ -339,6 +339,7 @@ def story_of(point: str) -> type[Story]:
         "submit": SubmitStory,
         "build": BuildStory,
         "phase": PythonStory if point in WITH_PYTHON else BuildStory,
+        "engine": PythonStory if point in WITH_PYTHON else BuildStory,
         "artifact": ArchiveStory,
         "image": ImageStory,
         "remove": RemovalStory,

@@ -38,7 +38,7 @@ from tests.acceptance.stories import (
 from tests.patience import PATIENCE_S, is_quick
 
 OF_SUBMISSIONS = {"submit.written": 0, "submit.committed": 1}
-OF_BUILDS = [point for point in POINTS if point.startswith(("build.", "phase."))]
+OF_BUILDS = [point for point in POINTS if point.startswith(("build.", "engine.", "phase."))]
 OF_REMOVALS = [point for point in POINTS if point.startswith("remove.")]
 OF_ARTIFACTS = [point for point in POINTS if point.startswith("artifact.")]
 
@@ -67,7 +67,7 @@ def test_a_build_survives_a_kill_at(
 ) -> None:
     with_python = point in WITH_PYTHON
     wanted = specification(channel) if with_python else specification(tiny, "harmless")
-    if point == "phase.pip":
+    if point in ("phase.pip", "engine.pip_installed"):
         wanted["dependencies"] = ["python", {"pip": ["alpha", f"--index-url {index}"]}]
     with stopped(tmp_path / "data") as daemon:
         daemon.start(CONDASTORE_FAULT=f"{point}:1:kill")

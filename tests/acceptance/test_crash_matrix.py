@@ -15,3 +15,10 @@ def test_a_point_is_tried_until_it_is_not_reached(
     assert fine.happened == "refused: build FAILED: [Errno 5] Input/output error"
     assert (missed.happened, missed.failed) == (NOT_REACHED, True)
     assert list(tmp_path.glob("build.*")) == []
+
+
+def test_a_child_may_die_alone(tmp_path: Path, tiny: str, channel: str, index: str) -> None:
+    matrix = Matrix(tmp_path, Channels(tiny, channel, index), lambda: None)
+    [died] = matrix.cases(["engine.synced", "build.stored"], ["child"])
+    assert not died.failed, died
+    assert died.happened.startswith("refused: build FAILED: the engine was ended by SIGKILL")

@@ -98,3 +98,16 @@ async def test_phases_are_kept_with_their_times(
     reporter.end_phase(is_whole=False)
     assert phases == [{"phase": "solve", "seconds": 2.5}, {"phase": "fetch", "seconds": 2.5}]
     assert measured == [("solve", 2.5)]
+
+
+async def test_F25_the_operator_reads_of_a_package_that_was_damaged(
+    log: BuildLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = [{"path": "info/paths.json", "problem": "can't be read: Input/output error"}]
+    event = {"t": "damaged", "sha256": "aa", "name": "flask 3.0", "files": files, "count": 1}
+    await Reporter(log).event(event)
+    assert await ended(log) == []
+    assert caplog.messages == [
+        "package flask 3.0 was damaged in the store: info/paths.json can't be read: "
+        "Input/output error"
+    ]

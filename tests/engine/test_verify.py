@@ -27,6 +27,7 @@ def add_package(place: Place, sha256: str) -> Path:
     (root / "info/paths.json").write_text(json.dumps({"paths": entries, "paths_version": 1}))
     index = {"name": "tool", "version": "1", "build": sha256[:2]}
     (root / "info/index.json").write_text(json.dumps(index))
+    (root / "info/repodata_record.json").write_text("{}")
     root.with_name(f"{sha256}.durable").touch()
     return root
 
