@@ -436,7 +436,9 @@ def refusal(data: Path, *arguments: str) -> str:
     assert daemon.process.returncode in (ConfigurationError.exit_status, NotYet.exit_status)
     text = str(died.value)
     assert "Traceback" not in text
-    lines = [line for line in text.splitlines() if " INFO " not in line]
+    # On a busy machine its event loop is held up, which it tells with a stack.
+    told = re.compile(r"    |.* INFO |.* WARNING condastore\.stalls: ")
+    lines = [line for line in text.splitlines() if not told.match(line)]
     assert len(lines) == 1, text
     assert lines[0].startswith("condastore: ")
     daemon.client.close()
