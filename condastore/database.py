@@ -29,6 +29,7 @@ from sqlalchemy.types import Float
 from condastore.changes import Changes, ConnectionChanges, committed
 from condastore.database_failures import connection_failures, explained, on_silence
 from condastore.errors import ConfigurationError, DatabaseFull, DatabaseUnavailable, NotYet
+from condastore.faults import fault
 from condastore.files import move_file
 from condastore.migrations import HEAD
 from condastore.sqlite import SqliteThreads
@@ -479,6 +480,7 @@ def _copy_sqlite(path: Path, backup: Path) -> None:
     unfinished.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as target:
         source.backup(target)
+    fault("upgrade.copied")
     move_file(unfinished, backup)
 
 

@@ -3,17 +3,21 @@
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import asyncpg
-from sqlalchemy import select
+from alembic import command
+from sqlalchemy import select, text
+from sqlalchemy.engine import Connection
 
 from condastore.database import Database, epoch
+from condastore.migrations.upgrade import configuration
 from condastore.tasks import LEASE_S, TAKEOVER_S, TaskQueue
 from devtools.servers import PostgreSQLServer, running
 
+FIRST = "0001"
 URLS: dict[str, Callable[[Path], str]] = {
     "sqlite": lambda directory: f"sqlite:///{directory / 'condastore.sqlite'}",
 }
@@ -51,6 +55,22 @@ async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+async def make_old(url: str, rows: Sequence[str]) -> None:
+    """Makes a database with the first schema, and inserts rows as that has them."""
+
+    def make(connection: Connection) -> None:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, FIRST)
+        for statement in rows:
+            connection.execute(text(statement))
+
+    database = Database(url)
+    async with database._writer.begin() as connection:
+        await connection.run_sync(make)
+    await database.close()
 
 
 async def lasting(queue: TaskQueue) -> TaskQueue:

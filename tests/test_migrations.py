@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import select, text
@@ -16,11 +14,9 @@ from condastore.builds import BuildStatus
 from condastore.database import Database
 from condastore.errors import ConfigurationError
 from condastore.migrations import HEAD
-from condastore.migrations.upgrade import configuration
 from condastore.tables import Base, Build, Task
-from tests.databases import opened
+from tests.databases import FIRST, make_old, opened
 
-FIRST = "0001"
 NOW = "2026-01-01 00:00:00"
 # As that revision has the tables; what those of today have besides came later.
 ROWS = (
@@ -38,21 +34,10 @@ ROWS = (
 
 
 @pytest.fixture
-async def old(database_url: str) -> AsyncIterator[str]:
+async def old(database_url: str) -> str:
     """A database with the first schema, and a build in it."""
-
-    def make(connection: Connection) -> None:
-        config = configuration()
-        config.attributes["connection"] = connection
-        command.upgrade(config, FIRST)
-        for statement in ROWS:
-            connection.execute(text(statement))
-
-    database = Database(database_url)
-    async with database._writer.begin() as connection:
-        await connection.run_sync(make)
-    await database.close()
-    yield database_url
+    await make_old(database_url, ROWS)
+    return database_url
 
 
 def differences(connection: Connection) -> list[object]:

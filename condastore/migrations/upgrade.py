@@ -9,6 +9,7 @@ from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
 from condastore.errors import ConfigurationError
+from condastore.faults import fault
 
 
 def configuration() -> Config:
@@ -34,3 +35,4 @@ def upgrade(connection: Connection, current: str | None) -> None:
             ) from None
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    fault("upgrade.migrated")

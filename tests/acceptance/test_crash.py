@@ -151,8 +151,9 @@ def test_F01_F02_a_build_whose_submission_dies_is_whole_or_not_there(
 
 def test_every_fault_point_has_a_test() -> None:
     tested_here = [*OF_SUBMISSIONS, *OF_BUILDS, *OF_REMOVALS, *OF_ARTIFACTS]
-    # These are in test_images.py and test_registry_storage.py.
-    tested_there = [point for point in POINTS if point.startswith(("image.", "collect."))]
+    # These are in test_images.py, test_registry_storage.py and test_upgrade.py.
+    there = ("image.", "collect.", "upgrade.")
+    tested_there = [point for point in POINTS if point.startswith(there)]
     assert sorted(tested_here + tested_there) == POINTS
 
 
@@ -435,7 +436,9 @@ def refusal(data: Path, *arguments: str) -> str:
     assert daemon.process.returncode in (ConfigurationError.exit_status, NotYet.exit_status)
     text = str(died.value)
     assert "Traceback" not in text
-    lines = [line for line in text.splitlines() if " INFO " not in line]
+    # On a busy machine its event loop is held up, which it tells with a stack.
+    told = re.compile(r"    |.* INFO |.* WARNING condastore\.stalls: ")
+    lines = [line for line in text.splitlines() if not told.match(line)]
     assert len(lines) == 1, text
     assert lines[0].startswith("condastore: ")
     daemon.client.close()

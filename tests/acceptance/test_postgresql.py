@@ -34,7 +34,7 @@ from tests.acceptance.stories import POINTS
 from tests.databases import postgresql_server
 from tests.patience import PATIENCE_S, TRIES, pauses
 
-NOT_OF_BUILDS = ("submit.", "remove.", "collect.", "engine.")
+NOT_OF_BUILDS = ("submit.", "remove.", "collect.", "engine.", "upgrade.")
 OF_BUILDS = [point for point in POINTS if not point.startswith(NOT_OF_BUILDS)]
 
 
