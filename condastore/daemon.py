@@ -72,7 +72,7 @@ from condastore.systemd.activation import inherited
 from condastore.systemd.journal import is_journal
 from condastore.systemd.notify import Notifier
 from condastore.tally import Tally
-from condastore.tasks import TaskQueue
+from condastore.tasks import SWITCH, TaskQueue
 from condastore.wakeups import Wakeups
 
 if TYPE_CHECKING:
@@ -586,7 +586,7 @@ def works(
         "archive": artifact(archiver.archive),
         "installer": artifact(archiver.installer),
         "image": image(imager.run),
-        "update_environment_build": housekeeping(remover.update_environment),
+        SWITCH: housekeeping(remover.update_environment),
         "delete_build": removal(remover.delete_build),
         "delete_environment": removal(remover.delete_environment),
         "delete_namespace": removal(remover.delete_namespace),

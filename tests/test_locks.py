@@ -1,14 +1,22 @@
 """One daemon per directory."""
 
+import asyncio
+import logging
+import os
+import re
 import shutil
+import stat
 import subprocess
 import sys
+from logging.handlers import QueueHandler
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from condastore.errors import ConfigurationError
-from condastore.locks import DirectoryLock
+from condastore.locks import DirectoryLock, alone_with
+from tests.patience import PATIENCE_S
 
 HOLDER = """
 import sys
@@ -92,6 +100,43 @@ def identity_of(path: Path) -> str:
         return lock.identity()
     finally:
         lock.release()
+
+
+async def test_a_lock_that_somebody_keeps_is_told_of_and_can_be_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
+    monkeypatch.setattr("condastore.locks.logger.handlers", [QueueHandler(cast(Any, told))])
+    monkeypatch.setattr("condastore.locks.LONG_S", 0)
+    path = tmp_path / "locks" / "one"
+
+    async def wait() -> None:
+        async with alone_with(path):
+            raise AssertionError("two have it")
+
+    async with alone_with(path):
+        keeper = rf"process {os.getpid()} on .*{path}.*Continue or kill"
+        with pytest.raises(TimeoutError, match=keeper):
+            async with alone_with(path, 0):
+                raise AssertionError("two have it")
+        waiting = asyncio.create_task(wait())
+        async with asyncio.timeout(PATIENCE_S):
+            assert re.search(keeper, (await told.get()).getMessage())
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+    async with alone_with(path, 0):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_lock_that_everybody_could_have_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch(0o644)
+    lock = DirectoryLock(path)
+    lock.acquire()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    lock.release()
 
 
 def test_a_place_that_can_not_be_written_says_what_to_set() -> None:

@@ -19,6 +19,7 @@ from condastore.files import (
     copy_file,
     make_directory,
     move_file,
+    open_lock,
     sync_directory,
     write_file,
 )
@@ -161,7 +162,7 @@ def _lock(path: Path, *, wait: bool = True) -> int:
 
     Raises `BlockingIOError` if it is locked already and shall not be waited for.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = open_lock(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BaseException:
