@@ -72,8 +72,13 @@ class Links:
             await self.follow(environment_id, wait_s)
 
     async def _decided(self, environment_id: int) -> _Decision | None:
-        """Returns what the database says now; None of an environment that is gone."""
-        return await self._database.insist(lambda session: self._decide(session, environment_id))
+        """Returns what the database says now; None of an environment that is gone.
+
+        It is asked several questions, so it must answer them of one state.
+        """
+        return await self._database.insist(
+            lambda session: self._decide(session, environment_id), writes=False
+        )
 
     async def _decide(self, session: AsyncSession, environment_id: int) -> _Decision | None:
         environment = await session.get(
