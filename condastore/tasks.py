@@ -34,7 +34,7 @@ from sqlalchemy.orm import aliased
 
 from condastore.changes import Change
 from condastore.database import Database, epoch
-from condastore.tables import Environment, Task, TaskState, utcnow
+from condastore.tables import Environment, Namespace, Task, TaskState, utcnow
 from condastore.views import Statement
 from condastore.wakeups import tell_queued
 
@@ -140,10 +140,12 @@ def enqueue(
     return task
 
 
-def enqueue_switch(session: AsyncSession, environment: Environment) -> Task:
+async def enqueue_switch(session: AsyncSession, environment_id: int) -> None:
     """Adds a task that points an environment's link to its current build; as `enqueue`."""
-    payload = {"environment_id": environment.id}
-    return enqueue(session, SWITCH, environment.namespace.name, payload=payload)
+    query = select(Namespace.name).join(Environment).where(Environment.id == environment_id)
+    name = await session.scalar(query)
+    if name is not None:
+        enqueue(session, SWITCH, name, payload={"environment_id": environment_id})
 
 
 async def enqueue_once(session: AsyncSession, kind: str) -> None:

@@ -276,7 +276,7 @@ class Builder:
             if found.status != BuildStatus.COMPLETED:
                 move_build(found, BuildStatus.COMPLETED)
                 if not is_linked:
-                    enqueue_switch(session, found.environment)
+                    await enqueue_switch(session, found.environment_id)
 
         await self._database.insist(move)
         fault("build.completed")

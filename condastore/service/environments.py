@@ -297,4 +297,4 @@ async def _activate(session: AsyncSession, environment: Environment, build_id: i
     if build.status != BuildStatus.COMPLETED or build.deleted_on is not None:
         raise InvalidInput("cannot update environment to build id since not completed")
     environment.current_build_id = build.id
-    enqueue_switch(session, environment)
+    await enqueue_switch(session, environment.id)
