@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from condastore.database import uninterrupted
-from condastore.errors import ConfigurationError, NotYet
+from condastore.errors import NotYet, unusable
 from condastore.files import PRIVATE, make_directory, open_lock
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 # Whoever switches a link needs its lock for the moment of a few system calls.
 LOOK_S = 0.02
 LONG_S = 5.0
+_SET = "set c.CondaStore.data_directory and c.CondaStore.store_directory to"
 
 
 class InUse(NotYet):
@@ -112,10 +113,8 @@ class DirectoryLock:
             make_directory(self._path.parent, self._mode)
             self._fd = open_lock(self._path)
         except OSError as error:
-            raise ConfigurationError(
-                f"{self._path.parent} can't be used: {error.strerror}; set "
-                "c.CondaStore.data_directory and c.CondaStore.store_directory to directories that "
-                "this user may write to"
+            raise unusable(
+                self._path.parent, error, f"{_SET} directories that this user may write to"
             ) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,11 +127,8 @@ class DirectoryLock:
             ) from None
         except OSError as error:
             self.release()
-            raise ConfigurationError(
-                f"{self._path.parent} can't be locked: {error.strerror}; set "
-                "c.CondaStore.data_directory and c.CondaStore.store_directory to directories of a "
-                "file system that has locks"
-            ) from error
+            advice = f"{_SET} directories of a file system that has locks"
+            raise unusable(self._path.parent, error, advice, "locked") from error
         _sign(self._fd, str(os.getpid()))
 
     def identity(self) -> str:

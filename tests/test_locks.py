@@ -1,6 +1,7 @@
 """One daemon per directory."""
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -14,8 +15,10 @@ from typing import Any, cast
 
 import pytest
 
-from condastore.errors import ConfigurationError
+from condastore.errors import ConfigurationError, NotYet
 from condastore.locks import DirectoryLock, alone_with
+from condastore.storage import LocalStorage
+from tests.mounts import mounted
 from tests.patience import PATIENCE_S
 
 HOLDER = """
@@ -144,12 +147,34 @@ def test_a_place_that_can_not_be_written_says_what_to_set() -> None:
         DirectoryLock(Path("/proc/nothing/lock")).acquire()
 
 
-def test_a_file_system_without_locks_says_what_to_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.ENOLCK, ConfigurationError, "can't be locked: No locks available; set"),
+        (errno.EIO, NotYet, "can't be locked now: Input/output error; mend that"),
+        (errno.ESTALE, NotYet, "can't be locked now: Stale file handle; mend that"),
+    ],
+)
+def test_a_file_system_that_can_not_lock_says_what_to_do(
+    number: int,
+    kind: type[ConfigurationError],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def no_locks(*_: object) -> None:
-        raise OSError(37, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", no_locks)
-    with pytest.raises(ConfigurationError, match="can't be locked: No locks available"):
+    with pytest.raises(ConfigurationError, match=said) as failed:
         DirectoryLock(tmp_path / "lock").acquire()
+    assert type(failed.value) is kind
+
+
+async def test_a_full_file_system_may_have_room_later(tmp_path: Path) -> None:
+    """So the daemon is started again, and nobody has to mend its settings."""
+    with mounted("tmpfs", tmp_path / "small", 1, "nr_inodes=1") as full:
+        with pytest.raises(NotYet, match="can't be used now: No space left"):
+            DirectoryLock(full / "data" / "lock").acquire()
+        with pytest.raises(NotYet, match="can't be used now: No space left"):
+            await LocalStorage(storage_path=str(full / "storage")).open()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from traitlets import Unicode
 
-from condastore.errors import ConfigurationError
+from condastore.errors import unusable
 from condastore.files import (
     copy_file,
     make_directory,
@@ -46,10 +46,11 @@ class LocalStorage(Storage):
         try:
             self._own = await asyncio.to_thread(_OwnDirectory, self._all_unfinished)
         except OSError as error:
-            raise ConfigurationError(
-                f"{error.filename or self.storage_path} can't be used: {error.strerror}; set "
-                "c.LocalStorage.storage_path to a directory that this user may write to, on a file "
-                "system that has locks"
+            raise unusable(
+                error.filename or self.storage_path,
+                error,
+                "set c.LocalStorage.storage_path to a directory that this user may write to, on a "
+                "file system that has locks",
             ) from error
 
     async def close(self) -> None:
