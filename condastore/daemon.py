@@ -40,7 +40,7 @@ from condastore.daemon_log import STANDARD_OUTPUT
 from condastore.database import Database
 from condastore.disk import Disk
 from condastore.duties import Duties, Turn
-from condastore.errors import ConfigurationError
+from condastore.errors import ConfigurationError, unusable
 from condastore.files import PUBLIC
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
@@ -72,7 +72,7 @@ from condastore.systemd.activation import inherited
 from condastore.systemd.journal import is_journal
 from condastore.systemd.notify import Notifier
 from condastore.tally import Tally
-from condastore.tasks import TaskQueue
+from condastore.tasks import SWITCH, TaskQueue
 from condastore.wakeups import Wakeups
 
 if TYPE_CHECKING:
@@ -471,10 +471,11 @@ class Daemon:
             self._store.make()
             (self._data / "logs").mkdir(exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(
-                f"{error.filename} can't be used: {error.strerror}; make it a directory that this "
-                "user may write to, or set c.CondaStore.data_directory and "
-                "c.CondaStore.store_directory"
+            raise unusable(
+                error.filename,
+                error,
+                "make it a directory that this user may write to, or set "
+                "c.CondaStore.data_directory and c.CondaStore.store_directory",
             ) from error
 
     def _listen(self) -> Listener:
@@ -586,7 +587,7 @@ def works(
         "archive": artifact(archiver.archive),
         "installer": artifact(archiver.installer),
         "image": image(imager.run),
-        "update_environment_build": housekeeping(remover.update_environment),
+        SWITCH: housekeeping(remover.update_environment),
         "delete_build": removal(remover.delete_build),
         "delete_environment": removal(remover.delete_environment),
         "delete_namespace": removal(remover.delete_namespace),

@@ -337,16 +337,18 @@ class Database:
             # A write that is cancelled while it commits is written all the same.
             self.generation += 1
 
-    async def insist(self, change: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        """Returns what `change` returns, committed; while the database is away it is tried again.
+    async def insist(
+        self, work: Callable[[AsyncSession], Awaitable[T]], *, writes: bool = True
+    ) -> T:
+        """Returns what `work` returns, committed; while the database is away it is tried again.
 
-        It may be committed although the answer is lost, and then runs once more. Raises
-        `DatabaseUnavailable` after a while.
+        It may be committed although the answer is lost, and then runs once more. What only reads
+        sees one state of the database. Raises `DatabaseUnavailable` after a while.
         """
         for delay in (*INSIST_S, None):
             try:
-                async with self.write() as session:
-                    return await change(session)
+                async with self.write() if writes else self.read() as session:
+                    return await work(session)
             except DatabaseUnavailable:
                 if delay is None:
                     raise

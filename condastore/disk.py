@@ -110,16 +110,16 @@ class Disk:
 
     def look(self) -> None:
         """Finds out how much room there is, and gives up the reserve or makes it anew."""
-        is_in_doubt, self._is_in_doubt = self._is_in_doubt, False
         self.rooms = self._measured()
+        is_in_doubt, self._is_in_doubt = self._is_in_doubt, False
         for room in self.rooms:
             if room.is_read_only or room.is_broken:
                 # What became so with its reserve keeps it.
                 continue
             if room.is_exhausted or (is_in_doubt and not _takes(room, RESERVE_BYTES)):
-                _give_up(room.reserve)
                 self._doubtful.add(room.reserve)
                 self._refusing.add(room.reserve)
+                _give_up(room.reserve)
             elif self._known_lack(room) is None:
                 self._keep(room)
         lacks = [lack for room in self.rooms if (lack := self._lack(room)) is not None]
@@ -226,12 +226,14 @@ def is_full(error: BaseException) -> bool:
 
 
 def _give_up(reserve: Path) -> None:
-    if not reserve.is_dir():
-        return
-    for file in list(reserve.iterdir()):
-        file.unlink(missing_ok=True)
-    reserve.rmdir()
-    logger.warning("the disk is full: the reserve %s is given up", reserve)
+    # Another daemon that shares the store may do the same at this moment. What even a full disk
+    # does not let go is tried again by the next look.
+    with suppress(OSError):
+        for file in list(reserve.iterdir()):
+            with suppress(OSError):
+                file.unlink()
+        reserve.rmdir()
+        logger.warning("the disk is full: the reserve %s is given up", reserve)
 
 
 def _broken_devices() -> set[int]:
@@ -260,7 +262,10 @@ def _takes(room: Room, size: int) -> bool:
 
 
 def _is_whole(reserve: Path) -> bool:
-    return reserve.is_dir() and len(os.listdir(reserve)) >= RESERVE_FILES
+    try:
+        return len(os.listdir(reserve)) >= RESERVE_FILES
+    except OSError:
+        return False
 
 
 def _allocate(path: Path, size: int) -> None:

@@ -21,7 +21,26 @@ CondaStoreError                    500
 └── BuildError                          a build failed; the text is shown to its user
 """
 
+import errno
 from typing import Any
+
+# What keeps a file from being used until somebody mends it. Anything else, such as a server of
+# files that does not answer, a disk with trouble or a full one, may pass.
+_TO_BE_MENDED = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOLCK,
+    errno.ENOSYS,
+    errno.ENOTDIR,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 REGISTRY_CODES = {
     "BLOB_UNKNOWN": 404,
@@ -157,6 +176,16 @@ class NotYet(ConfigurationError):
     """Something that the daemon needs is not there now, and may be later."""
 
     exit_status = 1
+
+
+def unusable(place: object, error: OSError, advice: str, what: str = "used") -> ConfigurationError:
+    """Returns why the daemon can't start with a file or directory, and what to do about it.
+
+    The advice is for what does not pass by itself.
+    """
+    if error.errno in _TO_BE_MENDED:
+        return ConfigurationError(f"{place} can't be {what}: {error.strerror}; {advice}")
+    return NotYet(f"{place} can't be {what} now: {error.strerror}; mend that, or try again later")
 
 
 class BuildError(CondaStoreError):

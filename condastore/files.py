@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ COPY_BYTES = 1024 * 1024
 NAME_BYTES = 255
 # What other users go through, whatever the umask.
 PUBLIC = 0o755
+PRIVATE = 0o700
 _DIGEST_CHARACTERS = 32
 # What is half written is named so that nobody else's file can be taken for it.
 _HALF, _WRITTEN = ".condastore-", ".new"
@@ -35,6 +37,19 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def open_lock(path: Path) -> int:
+    """Opens a file that is there to be locked, and that no other account can lock.
+
+    To lock a file, or a directory, it is enough that one may read it.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    # It may have been made by a version that let everybody read it, and belong to somebody else.
+    with suppress(OSError):
+        os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def make_directory(directory: Path, mode: int | None = None) -> None:

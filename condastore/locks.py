@@ -12,17 +12,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from condastore.errors import ConfigurationError, NotYet
-from condastore.files import make_directory
+from condastore.database import uninterrupted
+from condastore.errors import NotYet, unusable
+from condastore.files import PRIVATE, make_directory, open_lock
 
 logger = logging.getLogger(__name__)
 
 # So long a daemon may prepare a store that others wait for.
 SHARE_S = 60.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-# Whoever is alone in a directory is so for the moment of a few system calls.
+# Whoever switches a link needs its lock for the moment of a few system calls.
 LOOK_S = 0.02
 LONG_S = 5.0
+_SET = "set c.CondaStore.data_directory and c.CondaStore.store_directory to"
 
 
 class InUse(NotYet):
@@ -30,32 +32,70 @@ class InUse(NotYet):
 
 
 @asynccontextmanager
-async def alone_in(directory: Path) -> AsyncIterator[None]:
-    """Within the block nobody else is who asks for the same directory, in any process."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+async def alone_with(path: Path, wait_s: float | None = None) -> AsyncIterator[None]:
+    """Within the block nobody else, in any process, has the lock of this file, which it makes.
+
+    Raises `TimeoutError` if somebody still has it after so many seconds; without them it waits.
+    """
+    lock = _FileLock(path)
+    began, is_told = time.monotonic(), False
     try:
-        began = time.monotonic()
-        is_told = False
-        while not _is_ours(descriptor):
-            if not is_told and time.monotonic() - began > LONG_S:
-                logger.warning(
-                    "another daemon has locked %s and does not go on: is it stopped? It can be "
-                    "continued or killed; fuser names its process",
-                    directory,
-                )
+        # On a file system of another machine each of these may take its time.
+        while not await uninterrupted(asyncio.to_thread(lock.take)):
+            waited_s = time.monotonic() - began
+            if wait_s is not None and waited_s > wait_s:
+                raise TimeoutError(lock.complaint())
+            if waited_s > LONG_S and not is_told:
+                logger.warning("%s", lock.complaint())
                 is_told = True
             await asyncio.sleep(LOOK_S)
         yield
     finally:
-        os.close(descriptor)
+        await uninterrupted(asyncio.to_thread(lock.release))
 
 
-def _is_ours(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+class _FileLock:
+    """A lock that others wait for; its file says who has it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def take(self) -> bool:
+        """Whether it is ours now."""
+        if self._fd < 0:
+            make_directory(self._path.parent, PRIVATE)
+            self._fd = open_lock(self._path)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        _sign(self._fd, f"{os.getpid()} on {socket.gethostname()}")
+        return True
+
+    def complaint(self) -> str:
+        """Returns who has it, and what to do."""
+        return (
+            f"process {_signature(self._fd)} has locked {self._path} and does not go on: is it "
+            "stopped? Continue or kill it"
+        )
+
+    def release(self) -> None:
+        """Lets others have it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _sign(descriptor: int, text: str) -> None:
+    # Only who is told of it misses it on a full disk.
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{text}\n".encode(), 0)
+
+
+def _signature(descriptor: int) -> str:
+    return os.pread(descriptor, 300, 0).decode("utf-8", "replace").strip() or "unknown"
 
 
 class DirectoryLock:
@@ -71,17 +111,15 @@ class DirectoryLock:
         """Raises `ConfigurationError` if another daemon holds it, or it can't be written."""
         try:
             make_directory(self._path.parent, self._mode)
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = open_lock(self._path)
         except OSError as error:
-            raise ConfigurationError(
-                f"{self._path.parent} can't be used: {error.strerror}; set "
-                "c.CondaStore.data_directory and c.CondaStore.store_directory to directories that "
-                "this user may write to"
+            raise unusable(
+                self._path.parent, error, f"{_SET} directories that this user may write to"
             ) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            owner = _signature(self._fd)
             self.release()
             raise InUse(
                 f"another condastore (process {owner}) uses {self._path.parent}; stop it, or give "
@@ -89,15 +127,9 @@ class DirectoryLock:
             ) from None
         except OSError as error:
             self.release()
-            raise ConfigurationError(
-                f"{self._path.parent} can't be locked: {error.strerror}; set "
-                "c.CondaStore.data_directory and c.CondaStore.store_directory to directories of a "
-                "file system that has locks"
-            ) from error
-        # Only who is told of it misses it on a full disk.
-        with suppress(OSError):
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            advice = f"{_SET} directories of a file system that has locks"
+            raise unusable(self._path.parent, error, advice, "locked") from error
+        _sign(self._fd, str(os.getpid()))
 
     def identity(self) -> str:
         """Returns a name, at most 47 characters long, that no other living daemon can have.
@@ -138,7 +170,7 @@ class DirectoryLock:
     def _share_if_free(self) -> bool:
         """Whether it could be shared with those who do already."""
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = open_lock(self._path)
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             self.release()

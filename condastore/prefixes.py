@@ -17,7 +17,7 @@ from pathlib import Path
 
 from condastore.builds import check_prefix
 from condastore.configuration import CondaStore
-from condastore.files import replace_symlink, sync_directory
+from condastore.files import PRIVATE, replace_symlink, sync_directory
 
 _DIGEST_CHARACTERS = 32
 _HIDDEN = ".trash-"
@@ -57,6 +57,13 @@ class Store:
     def trash(self) -> Path:
         """What is on its way out."""
         return self.root / ".trash"
+
+    def link_lock(self, link: Path) -> Path:
+        """Returns the file that is locked by whoever switches a link of the same directory.
+
+        It is here, where no other account comes, since everybody could lock that directory.
+        """
+        return self.root / ".locks" / _digest(link.parent.resolve())
 
     def prefix(self, namespace: str, build_version: int, key: str) -> Path:
         """Returns a build's prefix. Raises `BuildError` if its path is too long to be one."""
@@ -100,9 +107,13 @@ class Store:
         return sorted(self.trash.glob(f"{name}-*"))
 
     def make(self) -> None:
-        """Makes the directories of the store."""
+        """Makes the directories of the store, which are the daemon's own.
+
+        What is in them is locked, and everybody who could read it could hold such a lock.
+        """
         for directory in (self.packages, self.repodata, self.scratch, self.trash):
             directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(PRIVATE)
 
     def stored(self, hashes: Iterable[str]) -> set[str]:
         """Returns which of some packages, by their sha256, the package store has."""
@@ -139,4 +150,8 @@ def _throw_away(prefix: Path, entry: Path) -> None:
 
 def trash_name(prefix: Path) -> str:
     """Returns what the names of a prefix in the trash begin with, up to a hyphen."""
-    return hashlib.sha256(os.fsencode(prefix)).hexdigest()[:_DIGEST_CHARACTERS]
+    return _digest(prefix)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:_DIGEST_CHARACTERS]

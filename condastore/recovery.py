@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
 from condastore.build_rows import find_build, log_key, move_build, prefix_of, recorded_prefix
-from condastore.builders.links import Links
+from condastore.builders.links import LINK_WAIT_S, Links
 from condastore.builds import FINAL, ArtifactType, BuildStatus, build_id_of
 from condastore.database import Database
 from condastore.errors import BuildError, CondaStoreError
@@ -23,7 +23,7 @@ from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, Task, TaskState
 from condastore.tally import Tally
-from condastore.tasks import LEASE_S, TAKEOVER_S, Requeued, enqueue, enqueue_once
+from condastore.tasks import LEASE_S, TAKEOVER_S, Requeued, enqueue, enqueue_once, enqueue_switch
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,13 @@ async def follow_a_database_that_lost_changes(
     async with database.read() as session:
         environments = (await session.scalars(select(Environment.id))).all()
     for environment_id in environments:
-        await links.correct(environment_id)
+        try:
+            await links.correct(environment_id, LINK_WAIT_S)
+        except OSError as error:
+            # One link that can't be switched must not keep the others from it, nor the daemon.
+            logger.error("the link of environment %d can't be switched: %s", environment_id, error)
+            async with database.write() as session:
+                await enqueue_switch(session, environment_id)
     await tally.catch_up()
 
 

@@ -34,10 +34,12 @@ from sqlalchemy.orm import aliased
 
 from condastore.changes import Change
 from condastore.database import Database, epoch
-from condastore.tables import Task, TaskState, utcnow
+from condastore.tables import Environment, Namespace, Task, TaskState, utcnow
 from condastore.views import Statement
 from condastore.wakeups import tell_queued
 
+# The kind of the task that points an environment's link to its current build.
+SWITCH = "update_environment_build"
 LEASE_S = 30.0
 # Leases of other daemons that have ended are looked for this often.
 TAKEOVER_S = 10.0
@@ -136,6 +138,14 @@ def enqueue(
     )
     session.add(task)
     return task
+
+
+async def enqueue_switch(session: AsyncSession, environment_id: int) -> None:
+    """Adds a task that points an environment's link to its current build; as `enqueue`."""
+    query = select(Namespace.name).join(Environment).where(Environment.id == environment_id)
+    name = await session.scalar(query)
+    if name is not None:
+        enqueue(session, SWITCH, name, payload={"environment_id": environment_id})
 
 
 async def enqueue_once(session: AsyncSession, kind: str) -> None:

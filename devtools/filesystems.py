@@ -10,7 +10,6 @@ from pathlib import Path
 # An ext4 made with these has blocks of that size, whose numbers are in the inodes of their files.
 WITHOUT_EXTENTS = ("-b", "4096", "-O", "^extents,^64bit")
 _BLOCK_BYTES = 4096
-ONLY_ROOT = "only root can mount a small file system"
 
 
 class CannotMount(Exception):
@@ -27,7 +26,7 @@ def mounted(
     `made_with` these arguments of its mkfs. What is in it is gone afterwards. Raises `CannotMount`.
     """
     if os.geteuid() != 0:
-        raise CannotMount(ONLY_ROOT)
+        raise CannotMount("only root can mount a small file system")
     directory.mkdir(exist_ok=True)
     with ExitStack() as stack:
         if kind == "tmpfs":
@@ -96,8 +95,9 @@ def _make(kind: str, image: Path, size_mb: int, arguments: Sequence[str]) -> Non
 
 
 def _mount(*arguments: str) -> None:
-    if subprocess.run(["mount", *arguments], capture_output=True).returncode:
-        raise CannotMount(ONLY_ROOT)
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise CannotMount(f"not even root can mount this here: {done.stderr.strip()}")
 
 
 def _run(*command: str) -> str:

@@ -82,6 +82,25 @@ def test_F29_an_ext4_with_an_error_takes_nothing(tmp_path: Path) -> None:
         assert "fsck" in found.problem
 
 
+def test_a_reserve_that_does_not_go_hides_no_problem(tmp_path: Path) -> None:
+    """As when another daemon gives it up at the same time, or a quota lets nothing be removed."""
+    with mounted("tmpfs", tmp_path, 64):
+        found = disk(tmp_path, min_free_bytes=1, min_free_inodes=1)
+        found.look()
+        reserve = tmp_path / RESERVE
+        (reserve / "directory").mkdir()
+        with (tmp_path / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError):
+            while True:
+                filler.write(bytes(2**20))
+        found.look()
+        assert found.problem is not None
+        assert os.listdir(reserve) == ["directory"]
+        (reserve / "directory").rmdir()
+        (tmp_path / "filler").unlink()
+        found.look()
+        assert found.problem is None and len(os.listdir(reserve)) == RESERVE_FILES
+
+
 def test_a_small_file_system_keeps_its_room(tmp_path: Path) -> None:
     with mounted("tmpfs", tmp_path, 16):
         disk(tmp_path, min_free_bytes=1, min_free_inodes=1).look()

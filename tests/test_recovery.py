@@ -9,16 +9,19 @@ import pytest
 from sqlalchemy import func, select, update
 
 from condastore.build_rows import find_build, log_key, prefix_of
+from condastore.builders.links import Links
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.configuration import CondaStore
 from condastore.database import Database
+from condastore.hooks import Hooks
 from condastore.pool import Pool, Run, Stop, Work
 from condastore.prefixes import Store
-from condastore.recovery import recover
+from condastore.recovery import follow_a_database_that_lost_changes, recover
 from condastore.storage import LocalStorage
 from condastore.streams import LogHub
 from condastore.tables import Build, BuildArtifact, Environment, Task, TaskState
-from condastore.tasks import Claim, TaskQueue, enqueue
+from condastore.tally import Tally
+from condastore.tasks import SWITCH, Claim, TaskQueue, enqueue
 from tests.rows import add_build
 
 
@@ -186,6 +189,28 @@ async def test_one_link_that_can_not_be_switched_does_not_hold_up_the_others(
     assert not scene.store.environment_link("default", "gone").is_symlink()
     assert "blocked can't be switched" in caplog.text
     assert "gone; the environment gone can't be used" in caplog.text
+
+
+async def test_one_link_that_can_not_be_corrected_does_not_hold_up_the_others(
+    scene: Scene, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the database has become older than it was."""
+    for name in ("blocked", "good"):
+        build_id = await add_build(
+            scene.database, status=BuildStatus.COMPLETED, name=name, current=True
+        )
+        await scene.complete(build_id)
+    scene.store.environment_link("default", "blocked").mkdir(parents=True)
+    tally = Tally(scene.database, tmp_path / "tally")
+    await tally.keep(5)
+    links = Links(scene.database, scene.store, Hooks(CondaStore(), 10))
+    await follow_a_database_that_lost_changes(scene.database, tally, links)
+    assert scene.store.environment_link("default", "good").is_symlink()
+    assert "the link of environment 1 can't be switched" in caplog.text
+    async with scene.database.read() as session:
+        [task] = await session.scalars(select(Task))
+    assert task.kind == SWITCH
+    assert await tally.lost() == 0
 
 
 async def test_what_dead_children_left_goes_to_the_trash(scene: Scene) -> None:

@@ -14,11 +14,14 @@ from condastore.database import Database, uninterrupted
 from condastore.faults import fault
 from condastore.files import PUBLIC, make_directory
 from condastore.hooks import Hooks, SwitchedEnvironment
-from condastore.locks import alone_in
+from condastore.locks import alone_with
 from condastore.prefixes import Store
 from condastore.tables import Build, Environment
 
 logger = logging.getLogger(__name__)
+
+# So long who can't wait for ever waits for a daemon that holds the lock of a link.
+LINK_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,23 @@ class Links:
         self._store = store
         self._hooks = hooks
 
-    async def follow(self, environment_id: int) -> None:
+    async def follow(self, environment_id: int, wait_s: float | None = None) -> None:
         """Points an environment's link to its current build; without one there is no link.
+
+        Raises `TimeoutError` if another daemon switches one for longer than that, as one that is
+        stopped does; otherwise it is waited for.
 
         What is current is asked while nobody else, here or in another daemon, switches a link
         beside it. The kernel keeps that lock for a daemon that is stopped between the question
         and the switch, and so that switch comes before every later one, however late it comes.
         """
         found = await self._decided(environment_id)
-        if found is None or not await asyncio.to_thread(_has_place, found):
+        if found is None:
             return
-        async with alone_in(found.link.parent):
+        lock = await asyncio.to_thread(self._lock_of, found)
+        if lock is None:
+            return
+        async with alone_with(lock, wait_s):
             found = await self._decided(environment_id)
             if found is None:
                 return
@@ -56,15 +65,20 @@ class Links:
         if found.target is not None:
             await self._hooks.switched(found.target)
 
-    async def correct(self, environment_id: int) -> None:
+    async def correct(self, environment_id: int, wait_s: float | None = None) -> None:
         """Does the same, unless the link is right already."""
         found = await self._decided(environment_id)
         if found is not None and not await asyncio.to_thread(_is_right, found):
-            await self.follow(environment_id)
+            await self.follow(environment_id, wait_s)
 
     async def _decided(self, environment_id: int) -> _Decision | None:
-        """Returns what the database says now; None of an environment that is gone."""
-        return await self._database.insist(lambda session: self._decide(session, environment_id))
+        """Returns what the database says now; None of an environment that is gone.
+
+        It is asked several questions, so it must answer them of one state.
+        """
+        return await self._database.insist(
+            lambda session: self._decide(session, environment_id), writes=False
+        )
 
     async def _decide(self, session: AsyncSession, environment_id: int) -> _Decision | None:
         environment = await session.get(
@@ -81,6 +95,13 @@ class Links:
             target = SwitchedEnvironment(namespace, name, build.id, prefix)
         return _Decision(self._store.environment_link(namespace, name), target)
 
+    def _lock_of(self, decision: _Decision) -> Path | None:
+        """Makes the directory of a link that is to be; without one there is nothing to lock."""
+        directory = decision.link.parent
+        if decision.target is not None:
+            make_directory(directory, PUBLIC)
+        return self._store.link_lock(decision.link) if directory.is_dir() else None
+
     def _switch(self, decision: _Decision) -> None:
         if decision.target is None:
             self._store.unpublish(decision.link)
@@ -93,14 +114,6 @@ class Links:
 def _is_right(decision: _Decision) -> bool:
     target = os.readlink(decision.link) if decision.link.is_symlink() else None
     return target == (None if decision.target is None else str(decision.target.prefix))
-
-
-def _has_place(decision: _Decision) -> bool:
-    """Makes the directory of a link that is to be; whether there is one."""
-    directory = decision.link.parent
-    if decision.target is not None:
-        make_directory(directory, PUBLIC)
-    return directory.is_dir()
 
 
 def usable_prefix(build: Build) -> Path | None:

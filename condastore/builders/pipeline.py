@@ -25,7 +25,7 @@ from condastore.build_rows import (
 )
 from condastore.builders.artifacts import MAKERS, Installed
 from condastore.builders.jobs import Solution, build_job, locked_solution, solve_job
-from condastore.builders.links import Links
+from condastore.builders.links import LINK_WAIT_S, Links
 from condastore.builders.plan import Plan, plan_of
 from condastore.builders.process import Child, engine
 from condastore.builders.reporter import Reporter
@@ -47,7 +47,7 @@ from condastore.storage import Storage
 from condastore.streams import LogHub
 from condastore.tables import Build, utcnow
 from condastore.tally import Tally
-from condastore.tasks import Claim, enqueue_once, holds
+from condastore.tasks import Claim, enqueue_once, enqueue_switch, holds
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +130,12 @@ class Builder:
     async def _build(self, claim: Claim, phases: list[dict[str, Any]]) -> None:
         """Tells its story; `phases` gets those that are over."""
         build_id = _build_id(claim)
-        plan = await uninterrupted(self._begin(claim))
-        if plan is None:
+        begun = await uninterrupted(self._begin(claim))
+        if isinstance(begun, Build):
+            await self._complete(begun)
+        if not isinstance(begun, Plan):
             return
+        plan = begun
         reporter = Reporter(
             self._logs.open(build_id, plan.log_key), self._metrics.phase_ended, phases
         )
@@ -148,13 +151,17 @@ class Builder:
         async with engine(self._store.scratch, *ready) as child:
             solution = await self._solve(plan, reporter)
             installed = await self._install(child, plan, solution, reporter)
-        await uninterrupted(self._publish(claim, plan, solution, installed, reporter))
+        build = await uninterrupted(self._publish(claim, plan, solution, installed, reporter))
+        await self._complete(build)
         reporter.end_phase()
 
     # The phases
 
-    async def _begin(self, claim: Claim) -> Plan | None:
-        """Moves the build to BUILDING and clears what an earlier attempt left."""
+    async def _begin(self, claim: Claim) -> Plan | Build | None:
+        """Moves the build to BUILDING and clears what an earlier attempt left.
+
+        Returns the build if an earlier attempt has recorded it, and None if it has ended.
+        """
         build_id = _build_id(claim)
         async with self._database.write() as session:
             if not await holds(session, claim):
@@ -177,8 +184,7 @@ class Builder:
             await self._logs.end(build_id, log_key(build), ended)
             return None
         if recorded:
-            await self._complete(build)
-            return None
+            return build
         logger.info("build %d of %s begins", build_id, arn(build))
         fault("build.begun")
         return plan
@@ -216,8 +222,8 @@ class Builder:
         solution: Solution,
         installed: Installed,
         reporter: Reporter,
-    ) -> None:
-        """Stores the artifacts, records the build, and points the environment to it."""
+    ) -> Build:
+        """Stores the artifacts and records the build, as what its environment is from now on."""
         reporter.phase("export")
         artifacts = await self._store_artifacts(plan, solution, installed, reporter)
         fault("build.stored")
@@ -239,21 +245,40 @@ class Builder:
         build, number = await self._database.insist(record)
         await self._tally.keep(number)
         fault("build.recorded")
-        await self._complete(build)
+        return build
 
-    async def _complete(self, build: Build) -> None:
-        """Makes users see a build that is recorded: its link first, so that COMPLETED means all."""
-        build_id = build.id
-        reporter = Reporter(self._logs.open(build_id, log_key(build)))
+    async def _complete(self, build: Build, wait_s: float | None = None) -> None:
+        """Makes users see a build that is recorded: its link first, so that COMPLETED means all.
+
+        A link that can't be switched, or not within `wait_s`, is switched by a task of its own.
+        """
+        reporter = Reporter(self._logs.open(build.id, log_key(build)))
         try:
-            await self._links.follow(build.environment_id)
+            await self._links.follow(build.environment_id, wait_s)
         except OSError as error:
-            logger.exception("the link of %s", arn(build))
-            reporter.line(f"warning: the link could not be switched: {explain(error)}")
+            logger.error("the link of %s can't be switched: %s", arn(build), error)
+            reporter.line(
+                f"warning: the link could not be switched, and is tried again: {explain(error)}"
+            )
+            await uninterrupted(self._show(build, is_linked=False))
         else:
-            reporter.line(f"build {build_id} is {arn(build)} now")
+            reporter.line(f"build {build.id} is {arn(build)} now")
+            await uninterrupted(self._show(build, is_linked=True))
+
+    async def _show(self, build: Build, *, is_linked: bool) -> None:
+        """Ends a build that is complete."""
+        build_id = build.id
         fault("build.linked")
-        await self._database.insist(lambda session: _move_to_completed(session, build_id))
+
+        async def move(session: AsyncSession) -> None:
+            # The first time may have been committed, and its answer lost.
+            found = await find_build(session, build_id)
+            if found.status != BuildStatus.COMPLETED:
+                move_build(found, BuildStatus.COMPLETED)
+                if not is_linked:
+                    await enqueue_switch(session, found.environment_id)
+
+        await self._database.insist(move)
         fault("build.completed")
         logger.info("build %d of %s is COMPLETED", build_id, arn(build))
         self._metrics.build_ended(BuildStatus.COMPLETED)
@@ -310,7 +335,7 @@ class Builder:
             await self._logs.end(build_id, key, build.status)
             return
         if recorded_prefix(build) is not None:
-            await self._complete(build)
+            await self._complete(build, LINK_WAIT_S)
             return
         Reporter(self._logs.open(build_id, key)).line(text)
         await asyncio.to_thread(self._discard, build)
@@ -343,13 +368,6 @@ class Builder:
                 await self._storage.delete(key)
             except OSError:
                 logger.exception("build %d: %s is left in the storage", build.id, key)
-
-
-async def _move_to_completed(session: AsyncSession, build_id: int) -> None:
-    """Does nothing the second time: the first may have been committed, and its answer lost."""
-    build = await find_build(session, build_id)
-    if build.status != BuildStatus.COMPLETED:
-        move_build(build, BuildStatus.COMPLETED)
 
 
 def explain(error: Exception) -> str:

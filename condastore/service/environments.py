@@ -44,7 +44,7 @@ from condastore.tables import (
     Specification,
     utcnow,
 )
-from condastore.tasks import enqueue
+from condastore.tasks import enqueue, enqueue_switch
 from condastore.views import Query, Rows, Statement, Values, View
 
 SORTABLE = {"namespace": Namespace.name, "name": Environment.name}
@@ -297,9 +297,4 @@ async def _activate(session: AsyncSession, environment: Environment, build_id: i
     if build.status != BuildStatus.COMPLETED or build.deleted_on is not None:
         raise InvalidInput("cannot update environment to build id since not completed")
     environment.current_build_id = build.id
-    enqueue(
-        session,
-        "update_environment_build",
-        environment.namespace.name,
-        payload={"environment_id": environment.id},
-    )
+    await enqueue_switch(session, environment.id)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from traitlets import Unicode
 
-from condastore.errors import ConfigurationError
+from condastore.errors import unusable
 from condastore.files import (
     copy_file,
     make_directory,
     move_file,
+    open_lock,
     sync_directory,
     write_file,
 )
@@ -45,10 +46,11 @@ class LocalStorage(Storage):
         try:
             self._own = await asyncio.to_thread(_OwnDirectory, self._all_unfinished)
         except OSError as error:
-            raise ConfigurationError(
-                f"{error.filename or self.storage_path} can't be used: {error.strerror}; set "
-                "c.LocalStorage.storage_path to a directory that this user may write to, on a file "
-                "system that has locks"
+            raise unusable(
+                error.filename or self.storage_path,
+                error,
+                "set c.LocalStorage.storage_path to a directory that this user may write to, on a "
+                "file system that has locks",
             ) from error
 
     async def close(self) -> None:
@@ -161,7 +163,7 @@ def _lock(path: Path, *, wait: bool = True) -> int:
 
     Raises `BlockingIOError` if it is locked already and shall not be waited for.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = open_lock(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BaseException:

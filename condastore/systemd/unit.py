@@ -131,13 +131,9 @@ class Unit:
         """The directories that the daemon writes to, none of them inside of another."""
         config = self._config
         store = Path(config.store_directory)
-        templates = [config.build_directory, config.environment_directory]
-        # What stands before the first name that is not known yet is the same for all.
-        fixed = [
-            text.replace("{store_directory}", str(store)).partition("{")[0] for text in templates
-        ]
-        named = [Path(text if text.endswith("/") else os.path.dirname(text)) for text in fixed]
-        found = [Path(config.data_directory), store, *named]
+        templates = (config.build_directory, config.environment_directory)
+        found = [Path(config.data_directory), store]
+        found += [_fixed(template, store) for template in templates]
         if self._storage_path:
             found.append(Path(self._storage_path).absolute())
         kind, _, database = config.database_url.partition(":///")

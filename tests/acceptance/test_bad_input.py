@@ -262,7 +262,7 @@ def test_no_space_in_the_daemon(tmp_path: Path, tiny: str, point: str) -> None:
 
 
 def test_no_space_for_the_link_does_not_undo_a_finished_build(tmp_path: Path, tiny: str) -> None:
-    with running(tmp_path / "data") as daemon:
+    with running(tmp_path / "data", "--CondaStoreWorker.max_attempts=100") as daemon:
         envs = daemon.store / "default" / "envs"
         envs.parent.mkdir(parents=True)
         envs.write_text("in the way")
@@ -270,8 +270,6 @@ def test_no_space_for_the_link_does_not_undo_a_finished_build(tmp_path: Path, ti
         daemon.completed(build_id)
         assert "warning: the link could not be switched" in daemon.log(build_id)
         envs.unlink()
-        answer = daemon.request("PUT", "/environment/default/broken/", json={"build_id": build_id})
-        assert answer.status_code == 200
         eventually(daemon.link("broken").is_dir)
 
 

@@ -1,9 +1,11 @@
 """An environment always is one of its builds, whole; what is deleted is gone."""
 
+import fcntl
 import os
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,34 @@ def test_owner_and_permissions(tmp_path: Path, tiny: str) -> None:
             status = path.lstat()
             assert (status.st_uid, status.st_gid) == (1234, 2345), path
             assert stat.S_IMODE(status.st_mode) == 0o750, path
+
+
+def readable_by_all(directory: Path) -> Iterator[Path]:
+    """Yields what other accounts can open below a directory that they can enter."""
+    for path in directory.iterdir():
+        mode = path.lstat().st_mode
+        if mode & stat.S_IROTH and not stat.S_ISLNK(mode):
+            yield path
+        if stat.S_ISDIR(mode) and mode & stat.S_IXOTH:
+            yield from readable_by_all(path)
+
+
+def test_other_accounts_hold_no_lock_that_the_daemon_waits_for(daemon: Daemon, tiny: str) -> None:
+    """Who may read a file, or a directory, may lock it for as long as he likes."""
+    daemon.completed(daemon.submit(specification(tiny, "first")))
+    assert daemon.stop() == 0
+    readable = list(readable_by_all(daemon.data))
+    assert daemon.link("first").parent in readable
+    with ExitStack() as stack:
+        for path in readable:
+            descriptor = os.open(path, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            # A file may have two names.
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        daemon.start()
+        daemon.completed(daemon.submit(specification(tiny, "second")))
+        assert daemon.link("second").is_dir()
 
 
 def test_by_default_the_group_may_use_what_is_built(daemon: Daemon, channel: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from condastore.disk import RESERVE_FILES
-from devtools.filesystems import limit_btrfs, read_only
+from devtools.filesystems import break_ext4, limit_btrfs, read_only
 from devtools.localchannel.server import Fault, serve
 from tests.acceptance.harness import Daemon, assert_becomes_clean, eventually, running
 from tests.acceptance.oracle import assert_sound
@@ -113,6 +113,28 @@ def test_F29_a_store_that_becomes_read_only(on_ext4: SmallDaemon, ext4: Path, ti
     on_ext4.knows()
     on_ext4.completed(on_ext4.submit(harmless(tiny, "after")))
     assert_becomes_clean(on_ext4)
+
+
+@pytest.mark.sqlite
+def test_F29_an_ext4_that_finds_an_error_below_a_daemon(tmp_path: Path, tiny: str) -> None:
+    """Nothing can be written any more, whatever it is; what is there is served and used."""
+    with (
+        mounted("ext4", tmp_path / "small", 96, "errors=remount-ro") as small,
+        served_from(small, "--CondaStore.min_free_bytes=0") as daemon,
+    ):
+        build_id = daemon.submit(harmless(tiny, "kept"))
+        daemon.completed(build_id)
+        daemon.query("PRAGMA wal_checkpoint")
+        # What was written to memory that is a file is on the disk, too.
+        os.sync()
+        break_ext4(small)
+        daemon.knows("read-only")
+        assert "read-only" in refused(daemon, tiny)
+        answer = daemon.request("DELETE", "/environment/default/kept/")
+        assert answer.status_code in (503, 507), answer.text
+        assert daemon.build(build_id)["status"] == "COMPLETED"
+        assert daemon.log(build_id) and files(daemon, "kept")
+        assert daemon.process is not None and daemon.process.poll() is None
 
 
 def test_F24_a_quota_that_is_used_up_during_a_build(
