@@ -154,11 +154,53 @@ def test_channels_that_are_not_there(daemon: Daemon, tmp_path: Path, server: Cha
             assert "Traceback" not in found
 
 
-def test_a_channel_with_trouble(daemon: Daemon, server: ChannelServer) -> None:
-    server.faults["*repodata*"] = Fault(status=500)
-    found = reason(daemon, daemon.submit(specification(server.url, "python")))
-    assert "500" in found
-    assert server.url in found
+PORTAL = Fault(page="<!DOCTYPE html><html><body>Welcome to the guest network</body></html>")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault", "told"),
+    [
+        ("*repodata*", Fault(status=500), "HTTP status 500"),
+        ("*repodata*", PORTAL, "may have returned invalid or truncated data"),
+        ("*repodata*", Fault(truncate=100, reset=True), "Connection reset by peer"),
+        ("*repodata*", Fault(promise=100), "zstd stream did not finish"),
+        ("*.conda", Fault(status=404), "is not on the server, or not any more"),
+        ("*.conda", PORTAL, "What came is a web page"),
+        ("*.conda", Fault(truncate=100, reset=True), "error decoding response body"),
+        ("*.conda", Fault(promise=100), "has 100 bytes, expected"),
+    ],
+    ids=[
+        *("list-500", "list-portal", "list-reset", "list-short"),
+        *("package-gone", "package-portal", "package-reset", "package-short"),
+    ],
+)
+def test_F44_a_channel_with_trouble(
+    daemon: Daemon, hostile_directory: Path, pattern: str, fault: Fault, told: str
+) -> None:
+    with serve(hostile_directory, faults={pattern: fault}) as server:
+        found = reason(daemon, daemon.submit(specification(server.url, "world-writable")))
+    assert told in found
+    assert server.root in found
+
+
+def test_F44_a_busy_channel_gets_the_pause_that_it_asks_for(
+    daemon: Daemon, hostile_directory: Path
+) -> None:
+    faults = {
+        # More often than what is tried again at once.
+        "noarch/*repodata*": Fault(status=503, retry_after="2", times=5),
+        "*.conda": Fault(status=429, retry_after="3", times=1),
+    }
+    with serve(hostile_directory, faults=faults) as server:
+        began = time.monotonic()
+        build_id = daemon.submit(specification(server.url, "unlisted-file", name="paused"))
+        daemon.completed(build_id)
+        assert time.monotonic() - began > 2 + 3
+    log = daemon.log(build_id)
+    assert f"list of channel {server.url}: HTTP status 503. Trying again after 2 s.\n" in log
+    assert "unlisted-file-1.0-0.conda): HTTP status 429. Trying again after 3 s.\n" in log
+    assert daemon.request("DELETE", "/environment/default/paused/").status_code == 200
+    eventually(lambda: daemon.prefixes() == [])
 
 
 def test_an_unsolvable_specification_is_explained_first(daemon: Daemon, channel: str) -> None:
