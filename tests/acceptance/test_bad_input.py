@@ -1,9 +1,13 @@
 """What is wrong is told clearly, in the right place, and leaves no files (issue 2, "Bad input")."""
 
+import hashlib
 import json
 import os
+import re
+import shlex
 import socket
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +20,7 @@ from tests.acceptance.harness import FOREVER_S, Daemon, assert_becomes_clean, ev
 from tests.mounts import mounted
 
 MEBIBYTE = 2**20
+LEAST_MEMORY = 4 * 2**30
 INVALID = "Unable to parse. Invalid YAML"
 
 
@@ -359,8 +364,8 @@ class Tool:
 @pytest.fixture(scope="module")
 def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tool]:
     directory = tmp_path_factory.mktemp("tool")
-    option = f"--CondaStore.conda_command={directory / 'conda'}"
-    with running(directory / "data", option) as found:
+    options = [f"conda_command={directory / 'conda'}", f"max_build_memory={LEAST_MEMORY}"]
+    with running(directory / "data", *(f"--CondaStore.{each}" for each in options)) as found:
         yield Tool(directory / "conda", found)
 
 
@@ -387,6 +392,25 @@ def test_an_engine_that_misbehaves(
     build_id = tool.daemon.submit(specification(tiny, "harmless"))
     assert expected in reason(tool.daemon, build_id)
     assert len(tool.daemon.log(build_id)) < 32 * MEBIBYTE
+
+
+def test_F17_an_engine_that_wants_more_memory_than_there_may_be(
+    tool: Tool, hostile_directory: Path
+) -> None:
+    # Half a GB is written to, which takes as long as it takes; the rest is only reserved.
+    program = (
+        "kept = [b'x' * 2**29]\n"
+        "try:\n while True: kept.append(bytes(2**28))\n"
+        "except MemoryError: raise SystemExit('std::bad_alloc')"
+    )
+    tool.does(f"exec {shlex.quote(sys.executable)} -c {shlex.quote(program)}")
+    package = hostile_directory / "noarch/harmless-1.0-0.conda"
+    locked = f"@EXPLICIT\n{package.as_uri()}#{hashlib.md5(package.read_bytes()).hexdigest()}\n"
+    build_id = tool.daemon.submit(locked, is_lockfile=True, environment_name="broken")
+    found = reason(tool.daemon, build_id)
+    assert found.startswith("std::bad_alloc\n")
+    limit = r"limit 4\.3 GB \(CondaStore\.max_build_memory\), used 0\.[5-7] GB\."
+    assert re.search(rf"It ran out of memory: {limit}$", found), found
 
 
 def test_an_engine_that_complains_without_end(tmp_path: Path, tiny: str) -> None:
