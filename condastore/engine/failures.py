@@ -43,9 +43,11 @@ def _memory(used_bytes: int) -> str:
 
 
 def _peak_bytes() -> int:
-    """The most that this process has had of what is limited."""
+    """The most that this process has had: of address space if that is limited, else in memory."""
+    limit_bytes, _ = resource.getrlimit(resource.RLIMIT_AS)
+    name = "VmHWM:" if limit_bytes == resource.RLIM_INFINITY else "VmPeak:"
     with open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmPeak:"))
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
 
 
 def os_error_number(error: BaseException) -> int | None:

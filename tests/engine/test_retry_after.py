@@ -20,6 +20,7 @@ from devtools.localchannel.server import Fault, serve
         ("Sat, 01 Jan 2000 00:00:00 GMT", 0),
         ("-5", 0),
         ("soon", 0),
+        (f"Fri, 01 Jan {'9' * 40} 00:00:00 GMT", 0),
         (None, 0),
     ],
 )
