@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -11,9 +11,10 @@ from rattler.networking import Client
 from rattler.package_streaming import download_to_writer
 
 from condastore.engine.events import EngineError
-from condastore.engine.jobs import Limits, Record
+from condastore.engine.jobs import Credential, Limits, Record
 from condastore.engine.network import explain_transfer, http_status
 from condastore.engine.records import archive_hash, file_name, label
+from condastore.engine.retry_after import BUSY, asked_wait_s
 
 _ATTEMPTS = 3
 _RETRY_S = 0.5
@@ -22,6 +23,13 @@ _STALL_S = 60.0
 _STALL_BYTES = 4096
 _TRANSIENT_STATUSES = {408, 429}
 _READ_BYTES = 1 << 20
+_HEAD_BYTES = 64
+_GONE_STATUSES = (404, 410)
+_IS_GONE = (
+    " It is named by the channel's list of packages, or by the lockfile, but is not on the server, "
+    "or not any more. Build again in some minutes, when that list is read again, or without it."
+)
+_IS_PAGE = " What came is a web page: does a proxy or a login page answer for the channel?"
 
 Advance = Callable[[int], None]
 
@@ -32,6 +40,7 @@ class Archive:
     def __init__(self, record: Record, path: Path, limit: int, advance: Advance) -> None:
         self.path = path
         self.size = 0
+        self._head = b""
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._record = record
@@ -41,6 +50,8 @@ class Archive:
 
     def add(self, data: bytes) -> None:
         """Takes the next bytes into account."""
+        if not self.size:
+            self._head = data[:_HEAD_BYTES]
         self.size += len(data)
         if self.size > self._limit:
             raise EngineError(
@@ -65,6 +76,12 @@ class Archive:
     def check(self) -> None:
         """Compares with what the record says; sha256 counts where there is one."""
         record = self._record
+        if record.get("size") not in (None, self.size):
+            raise EngineError(
+                "hash",
+                f"Package {label(record)} has {self.size} bytes, expected {record['size']}."
+                f"{self._hint()}",
+            )
         if record.get("sha256"):
             name, expected, found = "sha256", record["sha256"], self.sha256
         else:
@@ -73,23 +90,33 @@ class Archive:
             raise EngineError(
                 "hash",
                 f"Package {label(record)} is not the one that was locked: "
-                f"its {name} is {found}, expected {expected}.",
+                f"its {name} is {found}, expected {expected}.{self._hint()}",
             )
-        if record.get("size") not in (None, self.size):
-            raise EngineError(
-                "hash",
-                f"Package {label(record)} has {self.size} bytes, expected {record['size']}.",
-            )
+
+    def _hint(self) -> str:
+        is_page = self._head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+        return _IS_PAGE if is_page else ""
 
 
 class Downloader:
     """Gets archives into a directory; those of `file:` URLs are left where they are."""
 
-    def __init__(self, client: Client, directory: Path, limits: Limits, advance: Advance) -> None:
+    def __init__(
+        self,
+        client: Client,
+        credentials: Sequence[Credential],
+        directory: Path,
+        limits: Limits,
+        advance: Advance,
+        say: Callable[[str], None],
+    ) -> None:
+        """`advance` is told of bytes that came, and `say` what the user should read."""
         self._client = client
+        self._credentials = credentials
         self._directory = directory
         self._limits = limits
         self._advance = advance
+        self._say = say
 
     async def get(self, record: Record) -> Archive:
         """The archive of one package."""
@@ -122,14 +149,26 @@ class Downloader:
                 await self._transfer(record["url"], archive)
                 return archive
             except (RuntimeError, OSError) as error:  # all that rattler raises
-                reason = explain_transfer(error, f"package {label(record)}")
-                status = http_status(error)
-                final = status is not None and status < 500 and status not in _TRANSIENT_STATUSES
-                if final or reason.kind != "network" or attempt == _ATTEMPTS:
-                    raise reason from None
+                wait_s = await self._wait_s(error, record, attempt)
                 self._advance(-archive.size)
-                await asyncio.sleep(_RETRY_S * attempt)
+                await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
+
+    async def _wait_s(self, error: BaseException, record: Record, attempt: int) -> float:
+        """How long to wait before another attempt. Raises the reason where there must be none."""
+        reason = explain_transfer(error, f"package {label(record)}")
+        status = http_status(error)
+        if status in _GONE_STATUSES:
+            raise EngineError(reason.kind, f"{reason}{_IS_GONE}") from None
+        final = status is not None and status < 500 and status not in _TRANSIENT_STATUSES
+        if final or reason.kind != "network" or attempt == _ATTEMPTS:
+            raise reason from None
+        wait_s = _RETRY_S * attempt
+        if status in BUSY:
+            asked_s = await asyncio.to_thread(asked_wait_s, record["url"], self._credentials)
+            wait_s = max(wait_s, asked_s)
+            self._say(f"{reason} Trying again after {wait_s:g} s.")
+        return wait_s
 
     async def _transfer(self, url: str, archive: Archive) -> None:
         stall_s = self._limits.get("stall_s", _STALL_S)

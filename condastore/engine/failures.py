@@ -9,6 +9,8 @@ from condastore.engine.events import EngineError
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _TEXT_LIMIT = 4000
+# What programs say of it: Python, C++, and the C library.
+OUT_OF_MEMORY = r"MemoryError|bad_alloc|[Cc]annot allocate memory"
 
 
 def explain(error: BaseException) -> EngineError:
@@ -18,19 +20,34 @@ def explain(error: BaseException) -> EngineError:
     if isinstance(error, BaseExceptionGroup):
         return explain(error.exceptions[0])
     if isinstance(error, MemoryError):
-        return EngineError("memory", f"The build ran out of memory: {_memory()}.")
+        return EngineError("memory", f"The build ran out of memory: {_memory(_peak_bytes())}.")
     if os_error_number(error) in _DISK_ERRORS:
         return EngineError("disk", f"There is no space left on the disk: {error}")
     return EngineError("internal", f"{type(error).__name__}: {error}"[:_TEXT_LIMIT])
 
 
-def _memory() -> str:
-    """Returns what this process has used at most, and its limit if it has one."""
+def out_of_memory(said: str) -> str:
+    """What to add to the last words of a program that we ran: nothing unless it wanted memory."""
+    if not re.search(OUT_OF_MEMORY, said):
+        return ""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return f"\nIt ran out of memory: {_memory(used)}."
+
+
+def _memory(used_bytes: int) -> str:
     limit_bytes, _ = resource.getrlimit(resource.RLIMIT_AS)
-    used = f"used {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.1f} GB"
+    used = f"used {used_bytes / 1e9:.1f} GB"
     if limit_bytes == resource.RLIM_INFINITY:
         return used
     return f"limit {limit_bytes / 1e9:.1f} GB (CondaStore.max_build_memory), {used}"
+
+
+def _peak_bytes() -> int:
+    """The most that this process has had: of address space if that is limited, else in memory."""
+    limit_bytes, _ = resource.getrlimit(resource.RLIMIT_AS)
+    name = "VmHWM:" if limit_bytes == resource.RLIM_INFINITY else "VmPeak:"
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
 
 
 def os_error_number(error: BaseException) -> int | None:

@@ -73,7 +73,12 @@ class _Fetcher:
         self._progress = _Progress(events, missing)
         self._client = client(job["credentials"], retries=0)
         self._downloader = Downloader(
-            self._client, workspace, job["limits"], self._progress.advance
+            self._client,
+            job["credentials"],
+            workspace,
+            job["limits"],
+            self._progress.advance,
+            lambda text: events.log(text, STEP),
         )
         self._transfers = asyncio.Semaphore(job["fetch_concurrency"])
         self._extractions = asyncio.Semaphore(os.cpu_count() or 1)

@@ -16,6 +16,7 @@ from rattler.shell import ActivationVariables, activate
 
 from condastore.engine import command
 from condastore.engine.events import EngineError
+from condastore.engine.failures import out_of_memory
 from condastore.engine.jobs import Record
 from condastore.engine.permissions import settle
 from condastore.engine.records import for_rattler, label
@@ -126,4 +127,6 @@ def _failure(script: LinkScript, status: int, said: str) -> EngineError:
         how = f"was ended by {signal.strsignal(-status) or f'signal {-status}'}"
     last = "\n".join(said.strip().splitlines()[-_LAST_LINES:])[-_LAST_CHARACTERS:]
     text = f"The {script.kind} script of {label(script.package)}, bin/{script.path.name}, {how}"
-    return EngineError("package", f"{text}. Its last words:\n{last}" if last else f"{text}.")
+    text = f"{text}. Its last words:\n{last}" if last else f"{text}."
+    memory = out_of_memory(last)
+    return EngineError("memory" if memory else "package", f"{text}{memory}")

@@ -18,7 +18,7 @@ from condastore.engine.failures import explain
 from condastore.engine.jobs import Credential
 from condastore.engine.redaction import without_credentials
 
-_USER_AGENT = "condastore"
+USER_AGENT = "condastore"
 _CERTIFICATE = "invalid peer certificate"
 _WRONG_TIME = re.compile("certificate (expired|not valid yet)")
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})[^)]*\)")
@@ -42,7 +42,7 @@ def client(credentials: Sequence[Credential], retries: int) -> Client:
             return None
 
         middlewares.append(AddHeadersMiddleware(add))
-    return Client(list(middlewares), user_agent=_USER_AGENT)
+    return Client(list(middlewares), user_agent=USER_AGENT)
 
 
 def explain_transfer(error: BaseException, what: str) -> EngineError:

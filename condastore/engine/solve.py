@@ -11,10 +11,13 @@ from rattler.exceptions import GatewayError, InvalidMatchSpecError, ParseSubdirE
 from condastore.engine.events import EngineError, Events
 from condastore.engine.failures import not_here
 from condastore.engine.jobs import SolveJob
-from condastore.engine.network import explain_transfer
+from condastore.engine.network import explain_transfer, http_status
+from condastore.engine.retry_after import BUSY, asked_wait_s
 from condastore.engine.virtual import virtual_packages
 
 STEP = "action_solve_lockfile"
+# So often a server that is busy may say how long it wants to be left alone.
+_WAITS = 2
 _NO_SUBDIR = re.compile(r"could not find subdir '([^']+)' in channel '([^']+)'")
 _URL = re.compile(r"https?://[^\s'\")]+")
 _FLAG_PRIORITIES = {
@@ -29,24 +32,20 @@ async def solve_platform(
     specs: Sequence[MatchSpec],
     priority: ChannelPriority,
     gateway: Gateway,
+    events: Events,
 ) -> list[RepoDataRecord]:
     """The packages of one platform."""
     late = EngineError("timeout", f"No solution for {platform} within {job['timeout_s']:g} s.")
     try:
         # The solver has its own deadline, but it starts only when all repodata is there.
         async with asyncio.timeout(job["timeout_s"]):
-            return await solve(
-                job["channels"],
-                specs,
-                gateway=gateway,
-                platforms=[Subdir(platform), Subdir("noarch")],
-                virtual_packages=virtual_packages(
-                    platform, job["virtual_packages"].get(platform), job["cuda"]
-                ),
-                channel_priority=priority,
-                timeout=datetime.timedelta(seconds=job["timeout_s"]),
-                exclude_newer=_cutoff(job.get("exclude_newer")),
-            )
+            for _ in range(_WAITS):
+                try:
+                    return await _solve(job, platform, specs, priority, gateway)
+                except GatewayError as error:
+                    if not await _waited(error, job, events):
+                        raise
+            return await _solve(job, platform, specs, priority, gateway)
     except TimeoutError:
         raise late from None
     except ParseSubdirError:
@@ -57,6 +56,43 @@ async def solve_platform(
         raise EngineError("unsatisfiable", f"{platform}: {str(error).strip()}") from None
     except GatewayError as error:
         raise _explain_gateway(error, job) from None
+
+
+async def _solve(
+    job: SolveJob,
+    platform: str,
+    specs: Sequence[MatchSpec],
+    priority: ChannelPriority,
+    gateway: Gateway,
+) -> list[RepoDataRecord]:
+    return await solve(
+        job["channels"],
+        specs,
+        gateway=gateway,
+        platforms=[Subdir(platform), Subdir("noarch")],
+        virtual_packages=virtual_packages(
+            platform, job["virtual_packages"].get(platform), job["cuda"]
+        ),
+        channel_priority=priority,
+        timeout=datetime.timedelta(seconds=job["timeout_s"]),
+        exclude_newer=_cutoff(job.get("exclude_newer")),
+    )
+
+
+async def _waited(error: GatewayError, job: SolveJob, events: Events) -> bool:
+    """Waits for a server that is busy and says for how long; whether there is one.
+
+    Rattler itself has tried again by then, and did not wait for as long.
+    """
+    found = _URL.search(str(error))
+    if found is None or http_status(error) not in BUSY:
+        return False
+    wait_s = await asyncio.to_thread(asked_wait_s, found[0], job["credentials"])
+    if wait_s:
+        reason = _explain_gateway(error, job)
+        events.log(f"{reason} Trying again after {wait_s:g} s.", STEP)
+        await asyncio.sleep(wait_s)
+    return wait_s > 0
 
 
 def _cutoff(day: str | None) -> datetime.datetime | None:

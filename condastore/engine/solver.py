@@ -41,7 +41,7 @@ class Solver:
         for done, platform in enumerate(job["platforms"]):
             events.progress("solve", done, len(job["platforms"]))
             freshness.ensure(job["channels"], platform, job["repodata_ttl_s"])
-            records = await solve_platform(job, platform, specs, priority, gateway)
+            records = await solve_platform(job, platform, specs, priority, gateway, events)
             packages[platform] = [_as_dict(record) for record in records]
             events.log(f"{platform}: {len(records)} packages", STEP)
         events.progress("solve", len(job["platforms"]), len(job["platforms"]))

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import base64
 import fnmatch
+import socket
 import ssl
+import struct
 import threading
 import time
 from collections import Counter
@@ -40,8 +42,16 @@ class Fault:
     drip: int | None = None
     #: Answer with this status and no file.
     status: int | None = None
+    #: With such a status: ask for a pause, in seconds or until a date.
+    retry_after: str | None = None
     #: Break off the body after this many bytes, though its length was promised.
     truncate: int | None = None
+    #: Break it off by a reset (RST) instead of an orderly end.
+    reset: bool = False
+    #: Promise only so many bytes, though all of them are sent.
+    promise: int | None = None
+    #: Answer with this web page, as a captive portal does.
+    page: str | None = None
     #: Send to this URL instead.
     redirect: str | None = None
     #: Do this only so many times, then answer as if nothing had been.
@@ -112,13 +122,13 @@ class ChannelServer:
             if refused:
                 self.refused[path] += 1
 
-    def fault(self, path: str) -> Fault:
-        """Return what is to go wrong with this request."""
+    def fault(self, path: str, counts: bool) -> Fault:
+        """Return what is to go wrong with this request; one that doesn't count is as the last."""
         with self._lock:
             for pattern, fault in self.faults.items():
                 if not fnmatch.fnmatchcase(path.lstrip("/"), pattern.lstrip("/")):
                     continue
-                self._occurred[pattern] += 1
+                self._occurred[pattern] += counts
                 if fault.times is None or self._occurred[pattern] <= fault.times:
                     return fault
         return Fault()
@@ -223,14 +233,20 @@ class _Handler(BaseHTTPRequestHandler):
         if path is None:
             self._refuse()
             return
-        fault = channel.fault(path)
+        fault = channel.fault(path, counts=with_body)
         file = self._file(path)
         if not (channel.pause(fault.delay) and channel.wait(fault.until)):
             self.close_connection = True
         elif fault.redirect is not None:
             self._headers(HTTPStatus.FOUND, 0, {"Location": fault.redirect})
         elif fault.status is not None:
-            self._headers(fault.status, 0)
+            asked = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
+            self._headers(fault.status, 0, asked)
+        elif fault.page is not None:
+            page = fault.page.encode()
+            self._headers(HTTPStatus.OK, len(page), {"Content-Type": "text/html"})
+            if with_body:
+                self._body(page, fault)
         elif file is None:
             self._headers(HTTPStatus.NOT_FOUND, 0)
         else:
@@ -256,11 +272,21 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("If-None-Match") == tag:
             self._headers(HTTPStatus.NOT_MODIFIED, None, {"ETag": tag})
             return
-        self._headers(HTTPStatus.OK, len(content), {"ETag": tag})
+        promised = len(content) if fault.promise is None else fault.promise
+        self._headers(HTTPStatus.OK, promised, {"ETag": tag})
         if with_body:
             self._body(content if fault.truncate is None else content[: fault.truncate], fault)
-            if fault.truncate is not None:
+            if fault.truncate is not None or fault.promise is not None:
                 self.close_connection = True
+            if fault.reset:
+                self._reset()
+
+    def _reset(self) -> None:
+        """Close the connection by a reset."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.wfile.close()
+        self.rfile.close()
+        self.connection.close()
 
     def _headers(
         self, status: int, length: int | None, fields: Mapping[str, str] | None = None

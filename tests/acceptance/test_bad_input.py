@@ -1,9 +1,13 @@
 """What is wrong is told clearly, in the right place, and leaves no files (issue 2, "Bad input")."""
 
+import hashlib
 import json
 import os
+import re
+import shlex
 import socket
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +20,7 @@ from tests.acceptance.harness import FOREVER_S, Daemon, assert_becomes_clean, ev
 from tests.mounts import mounted
 
 MEBIBYTE = 2**20
+LEAST_MEMORY = 4 * 2**30
 INVALID = "Unable to parse. Invalid YAML"
 
 
@@ -154,11 +159,53 @@ def test_channels_that_are_not_there(daemon: Daemon, tmp_path: Path, server: Cha
             assert "Traceback" not in found
 
 
-def test_a_channel_with_trouble(daemon: Daemon, server: ChannelServer) -> None:
-    server.faults["*repodata*"] = Fault(status=500)
-    found = reason(daemon, daemon.submit(specification(server.url, "python")))
-    assert "500" in found
-    assert server.url in found
+PORTAL = Fault(page="<!DOCTYPE html><html><body>Welcome to the guest network</body></html>")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault", "told"),
+    [
+        ("*repodata*", Fault(status=500), "HTTP status 500"),
+        ("*repodata*", PORTAL, "may have returned invalid or truncated data"),
+        ("*repodata*", Fault(truncate=100, reset=True), "Connection reset by peer"),
+        ("*repodata*", Fault(promise=100), "zstd stream did not finish"),
+        ("*.conda", Fault(status=404), "is not on the server, or not any more"),
+        ("*.conda", PORTAL, "What came is a web page"),
+        ("*.conda", Fault(truncate=100, reset=True), "error decoding response body"),
+        ("*.conda", Fault(promise=100), "has 100 bytes, expected"),
+    ],
+    ids=[
+        *("list-500", "list-portal", "list-reset", "list-short"),
+        *("package-gone", "package-portal", "package-reset", "package-short"),
+    ],
+)
+def test_F44_a_channel_with_trouble(
+    daemon: Daemon, hostile_directory: Path, pattern: str, fault: Fault, told: str
+) -> None:
+    with serve(hostile_directory, faults={pattern: fault}) as server:
+        found = reason(daemon, daemon.submit(specification(server.url, "world-writable")))
+    assert told in found
+    assert server.root in found
+
+
+def test_F44_a_busy_channel_gets_the_pause_that_it_asks_for(
+    daemon: Daemon, hostile_directory: Path
+) -> None:
+    faults = {
+        # More often than what is tried again at once.
+        "noarch/*repodata*": Fault(status=503, retry_after="2", times=5),
+        "*.conda": Fault(status=429, retry_after="3", times=1),
+    }
+    with serve(hostile_directory, faults=faults) as server:
+        began = time.monotonic()
+        build_id = daemon.submit(specification(server.url, "unlisted-file", name="paused"))
+        daemon.completed(build_id)
+        assert time.monotonic() - began > 2 + 3
+    log = daemon.log(build_id)
+    assert f"list of channel {server.url}: HTTP status 503. Trying again after 2 s.\n" in log
+    assert "unlisted-file-1.0-0.conda): HTTP status 429. Trying again after 3 s.\n" in log
+    assert daemon.request("DELETE", "/environment/default/paused/").status_code == 200
+    eventually(lambda: daemon.prefixes() == [])
 
 
 def test_an_unsolvable_specification_is_explained_first(daemon: Daemon, channel: str) -> None:
@@ -315,8 +362,8 @@ class Tool:
 @pytest.fixture(scope="module")
 def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tool]:
     directory = tmp_path_factory.mktemp("tool")
-    option = f"--CondaStore.conda_command={directory / 'conda'}"
-    with running(directory / "data", option) as found:
+    options = [f"conda_command={directory / 'conda'}", f"max_build_memory={LEAST_MEMORY}"]
+    with running(directory / "data", *(f"--CondaStore.{each}" for each in options)) as found:
         yield Tool(directory / "conda", found)
 
 
@@ -343,6 +390,25 @@ def test_an_engine_that_misbehaves(
     build_id = tool.daemon.submit(specification(tiny, "harmless"))
     assert expected in reason(tool.daemon, build_id)
     assert len(tool.daemon.log(build_id)) < 32 * MEBIBYTE
+
+
+def test_F17_an_engine_that_wants_more_memory_than_there_may_be(
+    tool: Tool, hostile_directory: Path
+) -> None:
+    # Half a GB is written to, which takes as long as it takes; the rest is only reserved.
+    program = (
+        "kept = [b'x' * 2**29]\n"
+        "try:\n while True: kept.append(bytes(2**28))\n"
+        "except MemoryError: raise SystemExit('std::bad_alloc')"
+    )
+    tool.does(f"exec {shlex.quote(sys.executable)} -c {shlex.quote(program)}")
+    package = hostile_directory / "noarch/harmless-1.0-0.conda"
+    locked = f"@EXPLICIT\n{package.as_uri()}#{hashlib.md5(package.read_bytes()).hexdigest()}\n"
+    build_id = tool.daemon.submit(locked, is_lockfile=True, environment_name="broken")
+    found = reason(tool.daemon, build_id)
+    assert found.startswith("std::bad_alloc\n")
+    limit = r"limit 4\.3 GB \(CondaStore\.max_build_memory\), used 0\.[5-7] GB\."
+    assert re.search(rf"It ran out of memory: {limit}$", found), found
 
 
 def test_an_engine_that_complains_without_end(tmp_path: Path, tiny: str) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 from tests.acceptance.harness import Daemon
 
@@ -39,3 +41,36 @@ def test_a_posted_specification_becomes_an_environment(shared_daemon: Daemon, ch
     assert daemon.data_of("/environment/default/web/")["current_build_id"] == build_id
     state = json.loads((link / "conda-meta" / "state").read_text())
     assert state["env_vars"] == {"GREETING": "hello"}
+
+
+def test_F30_a_package_is_deleted_under_a_running_daemon(shared_daemon: Daemon, tiny: str) -> None:
+    """Whole, or in part: the next build fetches it, and what is there goes on."""
+    daemon = shared_daemon
+    wanted = {"name": "thinned", "channels": [tiny], "dependencies": ["harmless"]}
+    build_id = daemon.submit(wanted)
+    daemon.completed(build_id)
+    first = daemon.link("thinned").resolve() / "share/harmless"
+    store = daemon.store / ".pkgs/store"
+    [entry] = [path for path in store.iterdir() if is_link_to(path / "share/harmless", first)]
+
+    shutil.rmtree(entry)
+    daemon.request("POST", f"/build/{build_id}/artifacts/CONDA_PACK/")
+    daemon.made(build_id, "CONDA_PACK")
+    daemon.completed(daemon.submit(wanted))
+    second = daemon.link("thinned").resolve() / "share/harmless"
+    assert is_link_to(entry / "share/harmless", second)
+
+    (entry / "share/harmless").unlink()
+    build_id = daemon.submit(wanted)
+    daemon.completed(build_id)
+    third = daemon.link("thinned").resolve() / "share/harmless"
+    assert is_link_to(entry / "share/harmless", third)
+    assert "share/harmless is missing; it was moved to" in daemon.log(build_id)
+    assert "was damaged in the store: share/harmless is missing" in daemon.output.read_text()
+    for file in (first, second, third):
+        assert file.read_text() == "attacked"
+    assert daemon.request("DELETE", "/environment/default/thinned/").status_code == 200
+
+
+def is_link_to(path: Path, file: Path) -> bool:
+    return path.is_file() and path.samefile(file)

@@ -170,7 +170,7 @@ def test_lost_and_stray_files_are_found_and_put_away(data: Path) -> None:
 
 
 def test_a_flipped_bit_is_found_and_its_package_fetched_anew(data: Path, tiny: str) -> None:
-    """F31, and F30: what is gone breaks nothing, and comes back."""
+    """F31"""
     [package] = [path for path in (data / "state/.pkgs/store").iterdir() if path.is_dir()]
     file = package / "share/harmless"
     # As the build made them; the fixture's copy has lost that.

@@ -1,9 +1,12 @@
 """Disks that are full, in most ways in which they can be, and several (I6, F21, F22, F26)."""
 
 import errno
+import json
 import os
+import random
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from devtools.localchannel.rawpackage import RawMember
 from devtools.localchannel.server import Fault, serve
 from tests.acceptance.harness import Daemon, DaemonDied, eventually, is_clean, running
 from tests.acceptance.oracle import assert_sound
 from tests.acceptance.stories import specification
+from tests.engine.test_store import write_package
 from tests.mounts import mounted
 
 MB = 10**6
@@ -34,6 +39,12 @@ class SmallDaemon(Daemon):
         """What the daemon says of its disk."""
         found: str | None = self.data_of("/health/")["disk"]
         return found
+
+    def last_phase(self, build_id: int) -> str:
+        """The phase in which a build ended whose task has ended as well."""
+        [(result,)] = self.query(f"SELECT result FROM task WHERE build_id = {build_id}")
+        phase: str = json.loads(result)["phases"][-1]["phase"]
+        return phase
 
     def knows(self, *texts: str) -> None:
         """Waits until the daemon says this of its disk; nothing: that there is room."""
@@ -67,6 +78,16 @@ def fill(small: Path, *, leave: int = 0) -> None:
             except OSError as error:
                 assert error.errno == errno.ENOSPC
                 return
+
+
+@contextmanager
+def filled(small: Path) -> Iterator[None]:
+    """Leaves what a daemon needs to go on, and nothing else, for a while."""
+    fill(small, leave=3 * MB)
+    try:
+        yield
+    finally:
+        (small / "filler").unlink()
 
 
 def harmless(channel: str, name: str) -> dict[str, Any]:
@@ -152,26 +173,63 @@ def test_less_than_must_stay_free(tmp_path: Path, hostile_directory: Path) -> No
         eventually(lambda: is_clean(daemon), PATIENCE_S, what=daemon.litter)
 
 
-def test_no_space_at_any_write(tmp_path: Path, tiny: str) -> None:
-    """F21: wherever a build meets the end of the disk, it fails, says so, and leaves nothing."""
+def test_F21_no_space_in_each_phase_of_a_build(tmp_path: Path) -> None:
+    """It fails, says so, and leaves nothing; with space again, all of it is made."""
+    package = write_package(
+        tmp_path / "channel", [RawMember("share/data", random.Random(0).randbytes(8 * MB))]
+    )
+    # Scripts may write to their files, so a prefix has copies: linking takes space.
+    options = ("--CondaStore.min_free_bytes=0", "--CondaStore.run_link_scripts=true")
+    fetching = threading.Event()
     with (
-        mounted("tmpfs", tmp_path / "small", 16) as small,
-        served_from(small, "--CondaStore.min_free_bytes=0") as daemon,
+        mounted("tmpfs", tmp_path / "small", 64) as small,
+        serve(tmp_path / "channel", faults={"*": Fault(until=fetching)}) as channel,
+        served_from(small, *options) as daemon,
     ):
-        daemon.completed(daemon.submit(harmless(tiny, "first")))
-        for leave_kb in (0, 8, 24, 48, 80, 160):
-            fill(small, leave=leave_kb * 1024)
-            answer = daemon.post(harmless(tiny, "first"))
-            assert answer.status_code in (200, 507), answer.text
-            if answer.status_code == 507:
-                assert "full" in answer.json()["message"]
-            (small / "filler").unlink()
-            if answer.status_code == 200:
-                build = daemon.ended(answer.json()["data"]["build_id"])
-                assert build["status"] == "COMPLETED" or "space" in build["status_info"], build
-        daemon.completed(daemon.submit(harmless(tiny, "first")))
+        url = f"{channel.url}/noarch/odd-1.0-0.conda"
+        locked = f"@EXPLICIT\n{url}#{package['sha256']}\n"
+
+        def build() -> int:
+            return daemon.submit(locked, is_lockfile=True, environment_name="full")
+
+        def fails_for_space(build_id: int, phase: str) -> None:
+            failed = daemon.ended(build_id)
+            assert failed["status"] == "FAILED"
+            assert "no space left on the disk" in failed["status_info"].lower()
+            eventually(lambda: is_clean(daemon), PATIENCE_S, what=daemon.litter)
+            assert daemon.last_phase(build_id) == phase
+            assert daemon.prefixes() == []
+
+        # It looks how much room there is before it asks.
+        build_id = build()
+        eventually(lambda: channel.requests)
+        with filled(small):
+            fetching.set()
+            fails_for_space(build_id, "fetch")
+        build_id = build()
+        daemon.completed(build_id)
+        assert daemon.request("DELETE", f"/build/{build_id}/").status_code == 200
+        eventually(lambda: daemon.prefixes() == [] and is_clean(daemon), PATIENCE_S)
+        with filled(small):
+            fails_for_space(build(), "link")
+        build_id = build()
+        daemon.completed(build_id)
+        archive = f"/build/{build_id}/artifacts/CONDA_PACK/"
+        with filled(small):
+            assert daemon.request("POST", archive).status_code == 200
+            eventually(lambda: "space" in str(archive_of(daemon, build_id)["error"]).lower())
+            assert archive_of(daemon, build_id)["state"] == "FAILED"
+            eventually(lambda: is_clean(daemon), PATIENCE_S, what=daemon.litter)
+        assert daemon.request("POST", archive).status_code == 200
+        daemon.made(build_id, "CONDA_PACK")
         assert_sound(daemon)
         assert "Traceback" not in daemon.output.read_text()
+
+
+def archive_of(daemon: Daemon, build_id: int) -> dict[str, Any]:
+    rows = daemon.data_of(f"/build/{build_id}/artifacts/")
+    found: dict[str, Any] = next(row for row in rows if row["artifact_type"] == "CONDA_PACK")
+    return found
 
 
 def test_a_directory_that_is_mounted_read_only(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from condastore.engine.command import Outcome
 from condastore.engine.events import EngineError, Kind
+from condastore.engine.failures import OUT_OF_MEMORY, out_of_memory
 
 Document = dict[str, Any]
 
@@ -25,7 +26,7 @@ _NETWORK = (
 # Names of conda's exceptions and words of mamba's messages; the first match counts.
 _FAILURES: tuple[tuple[str, Kind], ...] = (
     (r"NoSpaceLeft|No space left on device", "disk"),
-    (r"MemoryError|bad_alloc|Cannot allocate memory", "memory"),
+    (OUT_OF_MEMORY, "memory"),
     (_UNSATISFIABLE, "unsatisfiable"),
     (r"ChecksumMismatch|[Cc]hecksum|(md5|sha256)\S* (sum )?mismatch", "hash"),
     (r"\b(401|403|407)\b|ProxyError", "auth"),
@@ -68,6 +69,7 @@ def _failure(tool: str, answer: Document, outcome: Outcome) -> EngineError:
     evidence = f"{answer.get('exception_name')} {_nested_names(answer)}\n{message}\n{explanation}"
     kinds: list[Kind] = [kind for words, kind in _FAILURES if re.search(words, evidence)]
     text = f"{explanation}\n({tool} ended with status {outcome.returncode})"
+    text += out_of_memory(evidence)
     return EngineError(kinds[0] if kinds else "engine", text)
 
 
