@@ -374,6 +374,7 @@ def test_sigterm_lets_a_build_finish(tmp_path: Path, server: ChannelServer) -> N
         build_id = daemon.submit(specification(server.url))
         daemon.wait_for_event(build_id, "solve")
         later = daemon.submit(specification(server.url))
+        assert is_ready(daemon)
         os.kill(daemon.pid, signal.SIGTERM)
         # Whoever looks sends his requests elsewhere, while it works on.
         eventually(lambda: not is_ready(daemon))
