@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.artifact_rows import queue_artifacts
 from condastore.build_rows import find_build, recorded_prefix
@@ -26,20 +27,19 @@ from condastore.tables import (
 async def inspect_images(scene: Scene) -> AsyncIterator[Finding]:
     """Yields manifests of which not all is recorded, and builds whose image is not."""
     async with scene.database.read() as session:
-        bodies = (await session.execute(select(Manifest.digest, Manifest.body))).all()
+        manifests = set(await session.scalars(select(Manifest.digest)))
         blobs = set(await session.scalars(select(Blob.digest)))
-        edges = {tuple(row) for row in await session.execute(select(manifest_blobs))}
-        edges |= {tuple(row) for row in await session.execute(select(manifest_children))}
         bare = (await session.scalars(_builds_without_their_image())).all()
-    manifests = {digest for digest, _ in bodies}
-    for digest, body in bodies:
+    for digest in sorted(manifests):
+        async with scene.database.read() as session:
+            body = (await session.get_one(Manifest, digest)).body
+            edges = await _edges(session, digest)
         if digest_of(body) != digest:
             advice = "restore the database from a backup"
             yield Finding("damaged manifest", digest, advice)
             continue
         found = references(body)
-        needed = {*found.blobs, *manifests.intersection(found.children)}
-        if {(digest, each) for each in needed} - edges or set(found.blobs) - blobs:
+        if not (edges & blobs >= set(found.blobs) and edges >= manifests & set(found.children)):
             yield Finding(
                 "manifest of which not all is recorded",
                 digest,
@@ -53,6 +53,14 @@ async def inspect_images(scene: Scene) -> AsyncIterator[Finding]:
             "the image is made again",
             partial(_make_again, scene, build_id),
         )
+
+
+async def _edges(session: AsyncSession, digest: str) -> set[str]:
+    """Returns what a manifest needs, as far as that is recorded."""
+    to_blobs, to_children = manifest_blobs.c, manifest_children.c
+    blobs = select(to_blobs.blob_digest).where(to_blobs.manifest_digest == digest)
+    children = select(to_children.child_digest).where(to_children.parent_digest == digest)
+    return set(await session.scalars(blobs.union_all(children)))
 
 
 def _builds_without_their_image() -> Select[int]:
