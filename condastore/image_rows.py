@@ -66,9 +66,10 @@ async def add_layer(
 
 async def add_manifest(session: AsyncSession, body: bytes) -> str:
     """Records a manifest, whose blobs and children are recorded, and returns its digest."""
-    digest, found = digest_of(body), references(body)
+    digest = digest_of(body)
     if await session.get(Manifest, digest) is not None:
         return digest
+    found = references(body)
     session.add(
         Manifest(
             digest=digest,
@@ -79,13 +80,29 @@ async def add_manifest(session: AsyncSession, body: bytes) -> str:
         )
     )
     await session.flush()
-    for child in _once(found.children):
+    await _add_edges(session, digest, found.children, found.blobs)
+    return digest
+
+
+async def record_needs(session: AsyncSession, digest: str, body: bytes) -> None:
+    """Records anew what a manifest refers to: its blobs, and the children that are recorded."""
+    found = references(body)
+    of_children, of_blobs = manifest_children.c, manifest_blobs.c
+    await session.execute(delete(manifest_children).where(of_children.parent_digest == digest))
+    await session.execute(delete(manifest_blobs).where(of_blobs.manifest_digest == digest))
+    recorded = select(Manifest.digest).where(Manifest.digest.in_(found.children))
+    await _add_edges(session, digest, await session.scalars(recorded), found.blobs)
+
+
+async def _add_edges(
+    session: AsyncSession, digest: str, children: Iterable[str], blobs: Iterable[str]
+) -> None:
+    for child in _once(children):
         edge = {"parent_digest": digest, "child_digest": child}
         await session.execute(insert(manifest_children).values(edge))
-    for blob in _once(found.blobs):
+    for blob in _once(blobs):
         edge = {"manifest_digest": digest, "blob_digest": blob}
         await session.execute(insert(manifest_blobs).values(edge))
-    return digest
 
 
 async def find_image(session: AsyncSession, key: str) -> Image | None:

@@ -173,6 +173,15 @@ class PostgreSQLServer(Server):
         """Lets a replica, which was started, be written to."""
         self._run("pg_ctl", "promote", "-D", str(self.directory / "data"))
 
+    def dump(self, url: str) -> bytes:
+        """Returns what `pg_dump` says of a database."""
+        return self._run("pg_dump", f"--dbname={url}")
+
+    def restore(self, url: str, dump: bytes) -> None:
+        """Brings that into an empty database."""
+        options = [f"--dbname={url}", "-v", "ON_ERROR_STOP=1", "--no-psqlrc"]
+        self._run("psql", *options, said=dump)
+
     def command(self) -> list[str]:
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -205,14 +214,16 @@ class PostgreSQLServer(Server):
             *("--no-sync", "-E", "UTF8", "--locale", "C"),
         )
 
-    def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run(
+    def _run(self, program: str, *arguments: str, said: bytes = b"") -> bytes:
+        done = subprocess.run(
             [str(_postgresql(program)), *arguments],
             check=True,
             capture_output=True,
             user=self._account,
             cwd=self.directory,
+            input=said,
         )
+        return done.stdout
 
 
 class RedisServer(Server):

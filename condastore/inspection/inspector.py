@@ -6,8 +6,14 @@ from condastore.inspection.artifacts import inspect_artifacts
 from condastore.inspection.blobs import inspect_blobs
 from condastore.inspection.databases import inspect_databases
 from condastore.inspection.findings import Finding
+from condastore.inspection.images import inspect_images
 from condastore.inspection.litter import inspect_litter, inspect_logs, inspect_outbox
-from condastore.inspection.prefixes import inspect_links, inspect_prefixes, inspect_status
+from condastore.inspection.prefixes import (
+    inspect_links,
+    inspect_package_lists,
+    inspect_prefixes,
+    inspect_status,
+)
 from condastore.inspection.queue import inspect_queue
 from condastore.inspection.scene import Scene
 
@@ -18,7 +24,9 @@ _INSPECTIONS = (
     inspect_prefixes,
     inspect_status,
     inspect_links,
+    inspect_package_lists,
     inspect_artifacts,
+    inspect_images,
     inspect_blobs,
     inspect_logs,
     inspect_outbox,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.build_rows import find_build, lose_build, prefix_of, recorded_prefix
@@ -15,7 +15,7 @@ from condastore.builds import ArtifactType, BuildStatus, build_id_of
 from condastore.errors import BuildError, InvalidInput
 from condastore.inspection.findings import Finding
 from condastore.inspection.scene import Scene
-from condastore.tables import Build, BuildArtifact, Environment, Namespace
+from condastore.tables import Build, BuildArtifact, Environment, Namespace, build_packages
 
 _VERSION_3 = re.compile("[0-9a-f]{32}")
 
@@ -97,6 +97,31 @@ async def inspect_status(scene: Scene) -> AsyncIterator[Finding]:
             "the environment goes to its newest build that is whole",
             partial(_repoint, scene, environment_id),
         )
+
+
+async def inspect_package_lists(scene: Scene) -> AsyncIterator[Finding]:
+    """Yields builds of whose packages some are not recorded."""
+    query = (
+        select(Build.id, BuildArtifact.key, func.count(build_packages.c.conda_package_build_id))
+        .join(BuildArtifact, BuildArtifact.build_id == Build.id)
+        .outerjoin(build_packages, build_packages.c.build_id == Build.id)
+        .where(BuildArtifact.artifact_type == ArtifactType.DIRECTORY, Build.deleted_on.is_(None))
+        .group_by(Build.id, BuildArtifact.key)
+    )
+    async with scene.database.read() as session:
+        rows = (await session.execute(query)).all()
+    for build_id, prefix, recorded in rows:
+        linked = await asyncio.to_thread(_count_linked, Path(prefix))
+        if recorded < linked:
+            yield Finding(
+                "build of whose packages some are not recorded",
+                f"build {build_id}: {recorded} of {linked}",
+                "nothing, since its files are whole; build it again to have all of them listed",
+            )
+
+
+def _count_linked(prefix: Path) -> int:
+    return sum(1 for _ in (prefix / "conda-meta").glob("*.json"))
 
 
 async def inspect_links(scene: Scene) -> AsyncIterator[Finding]:

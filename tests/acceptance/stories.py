@@ -168,7 +168,7 @@ class Story:
         def submit() -> int:
             answer = daemon.post(wanted)
             if answer.status_code != 200:
-                raise Refused(f"{answer.status_code} {answer.json()['message']}")
+                raise Refused(f"{answer.status_code} {answer.text}")
             found: int = answer.json()["data"]["build_id"]
             return found
 

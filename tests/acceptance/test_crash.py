@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.acceptance.harness import (
     DaemonDied,
     assert_becomes_clean,
     eventually,
+    get,
     running,
 )
 from tests.acceptance.oracle import assert_sound
@@ -366,17 +368,32 @@ def test_sigterm_with_nothing_to_do(daemon: Daemon, tiny: str) -> None:
 
 
 def test_sigterm_lets_a_build_finish(tmp_path: Path, server: ChannelServer) -> None:
-    server.faults["*repodata*"] = Fault(delay=0.5)
+    go_on = threading.Event()
+    server.faults["*repodata*"] = Fault(until=go_on)
     with stopped(tmp_path / "data") as daemon:
         daemon.start()
         build_id = daemon.submit(specification(server.url))
         daemon.wait_for_event(build_id, "solve")
         later = daemon.submit(specification(server.url))
-        assert daemon.stop() == 0
+        assert is_ready(daemon)
+        os.kill(daemon.pid, signal.SIGTERM)
+        # Whoever looks sends his requests elsewhere, while it works on.
+        eventually(lambda: not is_ready(daemon))
+        assert daemon.query(f"SELECT status FROM build WHERE id = {build_id}") == [("BUILDING",)]
+        go_on.set()
+        assert daemon.wait() == 0
         statuses = dict(daemon.query("SELECT id, status FROM build"))
         assert statuses[build_id] == "COMPLETED"
         daemon.start()
         daemon.completed(later)
+
+
+def is_ready(daemon: Daemon) -> bool:
+    """Whether a daemon takes new connections and says that it can work."""
+    try:
+        return get(f"{daemon.url}/api/v1/health/").status_code == 200
+    except httpx.ConnectError:
+        return False
 
 
 def test_sigterm_puts_a_long_build_back_into_the_queue(
@@ -495,7 +512,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         pass
     daemon.query("UPDATE alembic_version SET version_num = '9999'")
     sentence = refusal(tmp_path / "data")
-    assert "newer" in sentence
+    assert "newer than this program: install the condastore that wrote it, or restore" in sentence
 
 
 @pytest.mark.sqlite

@@ -220,7 +220,8 @@ async def test_F35_a_request_that_meets_a_deadlock_is_done_again(
     await rival.execute("ALTER DATABASE postgres SET deadlock_timeout = '2s'")
     await rival.execute("SET deadlock_timeout = '4s'")
     with running(tmp_path / "data", f"--CondaStore.database_url={database.url()}") as daemon:
-        await asyncio.to_thread(daemon.submit, specification(tiny, "harmless"))
+        build_id = await asyncio.to_thread(daemon.submit, specification(tiny, "harmless"))
+        await asyncio.to_thread(daemon.completed, build_id)
         for number in range(TRIES):
             change = {"json": {"description": f"changed {number}"}}
             request = partial(daemon.request, "PUT", "/environment/default/env/", **change)
@@ -232,8 +233,34 @@ async def test_F35_a_request_that_meets_a_deadlock_is_done_again(
                 break
         else:
             raise AssertionError("it was always the rival who found out")
+        await assert_conflicts_are_tried_three_times(daemon, observer)
     for connection in (rival, observer):
         await connection.close()
+
+
+async def assert_conflicts_are_tried_three_times(
+    daemon: Daemon, observer: "asyncpg.Connection[Any]"
+) -> None:
+    """PostgreSQL raises serialization failures: as many as are put up with, then always."""
+    await observer.execute("CREATE SEQUENCE tries")
+    await observer.execute(
+        "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF nextval('tries') <= TG_ARGV[0]::int THEN RAISE serialization_failure; END IF; "
+        "RETURN NEW; END $$"
+    )
+    for conflicts, status in ((2, 200), (1000, 503)):
+        await observer.execute("ALTER SEQUENCE tries RESTART")
+        await observer.execute(
+            "CREATE OR REPLACE TRIGGER conflict BEFORE UPDATE ON environment "
+            f"FOR EACH ROW EXECUTE FUNCTION conflict({conflicts})"
+        )
+        change = {"json": {"description": f"after {conflicts}"}}
+        put = partial(daemon.request, "PUT", "/environment/default/env/", **change)
+        answer = await asyncio.to_thread(put)
+        assert answer.status_code == status, answer.text
+        assert await observer.fetchval("SELECT last_value FROM tries") == 3
+        assert await observer.fetchval("SELECT description FROM environment") == "after 2"
+    await observer.execute("DROP TRIGGER conflict ON environment")
 
 
 async def deadlocked(

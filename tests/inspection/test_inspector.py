@@ -3,17 +3,18 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Table, delete, func, select, update
 
 from condastore.build_rows import add_artifact, find_build, log_key, prefix_of
 from condastore.builds import ArtifactType, BuildStatus
 from condastore.configuration import CondaStore
 from condastore.database import Database
+from condastore.image_rows import add_manifest
 from condastore.inspection.findings import mend_all
 from condastore.inspection.inspector import inspect
 from condastore.inspection.prefixes import MANY_LOST
 from condastore.inspection.scene import Scene
-from condastore.oci import blob_key
+from condastore.oci import blob_key, canonical, digest_of
 from condastore.prefixes import Store
 from condastore.storage import LocalStorage
 from condastore.tables import (
@@ -68,21 +69,26 @@ async def add_completed(scene: Scene) -> int:
     return build_id
 
 
+async def add_image(scene: Scene, build_id: int) -> str:
+    """Adds an index of one manifest with two layers, and returns its digest."""
+    layers = [{"digest": digest} for digest in (LOST, THERE)]
+    below = canonical({"mediaType": "x", "layers": layers})
+    above = canonical({"mediaType": "x", "manifests": [{"digest": digest_of(below)}]})
+    async with scene.database.write() as session:
+        session.add_all(Blob(digest=digest, size=5) for digest in (LOST, THERE))
+        await session.flush()
+        session.add(Layer(key="k", diff_id=LOST, media_type="x", blob_digest=LOST))
+        for body in (below, above):
+            digest = await add_manifest(session, body)
+        session.add(Image(build_id=build_id, key="k", lock_hash="l", manifest_digest=digest))
+        add_artifact(await find_build(session, build_id), ArtifactType.DOCKER_MANIFEST, digest)
+    return digest
+
+
 async def test_an_image_whose_blob_is_lost_is_made_again(scene: Scene) -> None:
     build_id = await add_completed(scene)
     await scene.storage.put_bytes(blob_key(THERE), b"there")
-    async with scene.database.write() as session:
-        session.add_all(Blob(digest=digest, size=5) for digest in (LOST, THERE))
-        session.add_all(Manifest(digest=name, media_type="x", body=b"") for name in ("top", "m"))
-        await session.flush()
-        session.add(Layer(key="k", diff_id=LOST, media_type="x", blob_digest=LOST))
-        for digest in (LOST, THERE):
-            edge = {"manifest_digest": "m", "blob_digest": digest}
-            await session.execute(insert(manifest_blobs).values(edge))
-        edge = {"parent_digest": "top", "child_digest": "m"}
-        await session.execute(insert(manifest_children).values(edge))
-        session.add(Image(build_id=build_id, key="k", lock_hash="l", manifest_digest="top"))
-        add_artifact(await find_build(session, build_id), ArtifactType.DOCKER_MANIFEST, "top")
+    await add_image(scene, build_id)
 
     assert await mended(scene) == ["blob without its bytes"]
 
@@ -90,6 +96,31 @@ async def test_an_image_whose_blob_is_lost_is_made_again(scene: Scene) -> None:
     async with scene.database.read() as session:
         tasks = (await session.execute(select(Task.kind, Task.build_id))).all()
     assert [tuple(task) for task in tasks] == [("image", build_id)]
+
+
+@pytest.mark.parametrize("table", [manifest_children, manifest_blobs])
+async def test_I15_what_a_manifest_needs_is_recorded_again(scene: Scene, table: Table) -> None:
+    """Or it would be collected."""
+    for digest in (LOST, THERE):
+        await scene.storage.put_bytes(blob_key(digest), b"there")
+    await add_image(scene, await add_completed(scene))
+    async with scene.database.write() as session:
+        before = (await session.execute(select(table))).all()
+        await session.execute(delete(table))
+
+    assert await mended(scene) == ["manifest of which not all is recorded"]
+
+    async with scene.database.read() as session:
+        assert sorted(await session.execute(select(table))) == sorted(before)
+
+
+async def test_I15_a_build_of_whose_packages_some_are_not_recorded_is_told(scene: Scene) -> None:
+    build_id = await add_completed(scene)
+    prefix = scene.store.root / "default" / f"prefix-{build_id}"
+    (prefix / "conda-meta" / "python-3.14-0.json").touch()
+    [found] = await inspect(scene)
+    assert found.kind == "build of whose packages some are not recorded"
+    assert found.subject == f"build {build_id}: 0 of 1"
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
