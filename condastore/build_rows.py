@@ -30,9 +30,9 @@ async def find_build(session: AsyncSession, build_id: int, *, with_spec: bool = 
     """Returns a build with its specification, artifacts, environment and namespace.
 
     What the specification says is only there if it is asked for: that of a lockfile is megabytes
-    of JSON. Raises `NotFound`.
+    of JSON. Raises `NotFound`, also where a row of these was lost.
     """
-    specification = joinedload(Build.specification)
+    specification = joinedload(Build.specification, innerjoin=True)
     if not with_spec:
         specification = specification.defer(Specification.spec, raiseload=True)
     build = await session.scalar(
@@ -40,7 +40,9 @@ async def find_build(session: AsyncSession, build_id: int, *, with_spec: bool = 
         .where(Build.id == row_id(build_id))
         .options(
             specification,
-            joinedload(Build.environment).joinedload(Environment.namespace),
+            joinedload(Build.environment, innerjoin=True).joinedload(
+                Environment.namespace, innerjoin=True
+            ),
             selectinload(Build.build_artifacts),
         )
     )

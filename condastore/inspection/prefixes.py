@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from condastore.build_rows import find_build, lose_build, prefix_of, recorded_prefix
 from condastore.builds import ArtifactType, BuildStatus, build_id_of
-from condastore.errors import BuildError, InvalidInput
+from condastore.errors import BuildError, InvalidInput, NotFound
 from condastore.inspection.findings import Finding
 from condastore.inspection.scene import Scene
 from condastore.tables import Build, BuildArtifact, Environment, Namespace, build_packages
@@ -168,11 +169,8 @@ async def _under_way(scene: Scene) -> set[Path]:
     async with scene.database.read() as session:
         ids = (await session.scalars(select(Build.id).where(Build.status == "BUILDING"))).all()
         for build_id in ids:
-            build = await find_build(session, build_id)
-            try:
-                found.add(prefix_of(scene.store, build))
-            except BuildError:
-                continue
+            with suppress(BuildError, NotFound):
+                found.add(prefix_of(scene.store, await find_build(session, build_id)))
     return found
 
 

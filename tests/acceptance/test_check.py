@@ -238,6 +238,8 @@ def test_I15_a_lost_row_of_any_table_is_found_and_mended_or_told(data: Path, tin
         lose_row(data, table)
     assert check(data, "--repair")[0] == 1
     with running(data) as daemon:
+        for page in ("/ui/build/2/", "/api/v1/build/2/", "/ui/environment/default/kept/"):
+            assert daemon.client.get(f"{daemon.url}{page}").status_code == 404, page
         wanted = {"name": "new", "channels": [tiny], "dependencies": ["harmless"]}
         daemon.completed(daemon.submit(wanted))
         assert (daemon.link("new") / "share/harmless").read_text() == "attacked"
