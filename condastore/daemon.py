@@ -41,7 +41,7 @@ from condastore.database import Database
 from condastore.disk import Disk
 from condastore.duties import Duties, Turn
 from condastore.errors import ConfigurationError, unusable
-from condastore.files import PUBLIC
+from condastore.files import PRIVATE, PUBLIC, make_directory
 from condastore.hooks import Hooks
 from condastore.http.app import WebOptions, create_app
 from condastore.http.listener import Listener, ServerConfig
@@ -469,7 +469,7 @@ class Daemon:
             self._alone = True
         try:
             self._store.make()
-            (self._data / "logs").mkdir(exist_ok=True)
+            make_directory(self._data / "logs", PRIVATE)
         except OSError as error:
             raise unusable(
                 error.filename,

@@ -226,9 +226,8 @@ class Database:
             *connection_failures(),
         )
         try:
-            if self.is_sqlite and self._url.database:
-                Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             if self.is_sqlite:
+                self._make_file()
                 await self._back_up()
             async with (
                 self._writer.connect() as connection,
@@ -440,6 +439,13 @@ class Database:
         logger.info(
             "the database is brought from %s to %s; before it was %s", version, HEAD, backup
         )
+
+    def _make_file(self) -> None:
+        """Makes a new file such that other accounts can't read what is in it, or lock it."""
+        path = Path(self._url.database or "")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch(mode=0o600)
 
     def half_made_backups(self) -> list[Path]:
         """Returns what upgrades that were killed have left beside a SQLite file."""

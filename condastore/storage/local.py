@@ -16,6 +16,7 @@ from traitlets import Unicode
 
 from condastore.errors import unusable
 from condastore.files import (
+    PRIVATE,
     copy_file,
     make_directory,
     move_file,
@@ -127,7 +128,7 @@ class _OwnDirectory:
     """
 
     def __init__(self, parent: Path) -> None:
-        make_directory(parent)
+        make_directory(parent, PRIVATE)
         with _locked(parent / "lock"):
             for path in parent.iterdir():
                 if path.is_dir():

@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from condastore.files import copy_file, make_directory, move_file, sync_directory, write_file
+from condastore.files import (
+    PRIVATE,
+    copy_file,
+    make_directory,
+    move_file,
+    sync_directory,
+    write_file,
+)
 from condastore.storage.base import Storage, Stored
 from condastore.storage.local import LocalStorage
 
@@ -166,7 +173,7 @@ class Outbox(Storage):
         """Puts what is to be done with a key on the disk, durably, instead of what was before."""
         file, note = self._paths(key)
         async with self._turn:
-            await asyncio.to_thread(make_directory, self._directory)
+            await asyncio.to_thread(make_directory, self._directory, PRIVATE)
             if fill is not None:
                 await asyncio.to_thread(fill, file)
             text = json.dumps({"key": key, "stored": fill is not None})
