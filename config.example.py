@@ -202,7 +202,7 @@ c = get_config()
 # Bytes of one build's log that Redis holds at most.
 # c.CondaStore.log_stream_bytes = 4194304
 
-# Bytes of address space that a build's child process may use.
+# Bytes of address space that each child process of a build may use, the solver's too.
 # c.CondaStore.max_build_memory = 17179869184
 
 # Seconds that a build may take, from its start to its end.

@@ -321,7 +321,7 @@ class CondaStore(LoggingConfigurable):
     max_build_memory = Integer(
         16 * GIB,
         min=4 * GIB,
-        help="Bytes of address space that a build's child process may use.",
+        help="Bytes of address space that each child process of a build may use, the solver's too.",
     ).tag(config=True)
 
     min_free_bytes = Integer(

@@ -45,6 +45,7 @@ def solve_job(
         "repodata_cache": str(store.repodata),
         "repodata_ttl_s": config.repodata_ttl,
         "flags": config.conda_flags.split(),
+        "limits": {"memory_bytes": config.max_build_memory},
     }
 
 

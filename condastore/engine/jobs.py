@@ -41,6 +41,12 @@ class PackLimits(TypedDict):
     fragments_bytes: NotRequired[int]
 
 
+class SolveLimits(TypedDict):
+    """What a solve may use."""
+
+    memory_bytes: int
+
+
 class SolveJob(Connections):
     """Find the packages of an environment for each platform.
 
@@ -57,6 +63,7 @@ class SolveJob(Connections):
     timeout_s: float
     repodata_cache: str
     repodata_ttl_s: float
+    limits: NotRequired[SolveLimits]
     flags: list[str]
 
 

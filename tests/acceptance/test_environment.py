@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import stat
 import threading
 from collections.abc import Iterator
@@ -122,6 +123,9 @@ def test_a_build_that_runs_cannot_be_deleted(daemon: Daemon, hostile_directory: 
         build_id = daemon.submit(specification(server.url, "running"))
         eventually(lambda: server.requests)
         assert daemon.build(build_id)["status"] == "BUILDING"
+        # What the solver reads can't take all of the machine's memory (I10).
+        children = [int(line.split()[0]) for line in daemon.processes()]
+        assert {resource.prlimit(pid, resource.RLIMIT_AS)[0] for pid in children} == {16 * 2**30}
         answer = daemon.request("DELETE", f"/build/{build_id}/")
         assert answer.status_code == 400
         assert answer.json()["message"] == "cannot delete build since not finished building"
