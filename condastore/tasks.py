@@ -11,6 +11,7 @@ every daemon is found out, and none that only ran beside it is given up for it.
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
@@ -217,8 +218,8 @@ class TaskQueue:
         self._directory = directory
         self.max_attempts = max_attempts
         self.contact = Contact()
-        # Two claims at once would not see the suspect that the other takes.
-        self._claiming = asyncio.Lock()
+        # Two at once, which SQLite never has, would not see the suspect that the other takes.
+        self._claiming = nullcontext() if database.is_sqlite else asyncio.Lock()
 
     async def claim(self, kinds: Collection[str]) -> Claim | None:
         """Claims the next task of one of these kinds; returns None when nothing is ready."""

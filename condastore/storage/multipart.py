@@ -32,8 +32,8 @@ async def upload(client: Any, bucket: str, key: str, path: Path, media_type: str
         size = os.fstat(fd).st_size
         where = {"Bucket": bucket, "Key": key}
         if size <= PART_BYTES:
-            data = await asyncio.to_thread(_read, fd, size, 0)
-            await put(client, where, data, media_type)
+            data, md5 = await asyncio.to_thread(_read, fd, size, 0)
+            await _put(client, where, data, md5, media_type)
             return
         begun = await client.create_multipart_upload(**where, ContentType=media_type)
         where["UploadId"] = begun["UploadId"]
@@ -52,8 +52,12 @@ async def upload(client: Any, bucket: str, key: str, path: Path, media_type: str
 
 async def put(client: Any, where: dict[str, str], data: bytes, media_type: str) -> None:
     """Stores what one request can hold. Raises `OtherBytes`."""
+    await _put(client, where, data, await asyncio.to_thread(_md5, data), media_type)
+
+
+async def _put(client: Any, where: dict[str, str], data: bytes, md5: str, media_type: str) -> None:
     answer = await client.put_object(**where, Body=io.BytesIO(data), ContentType=media_type)
-    await asyncio.to_thread(_compare, answer, data)
+    _compare(answer, md5)
 
 
 async def _parts(client: Any, where: dict[str, str], fd: int, size: int) -> list[dict[str, Any]]:
@@ -63,12 +67,16 @@ async def _parts(client: Any, where: dict[str, str], fd: int, size: int) -> list
     left = iter(enumerate(offsets, start=1))
     done: list[dict[str, Any]] = []
 
+    async def send(number: int, offset: int) -> None:
+        data, md5 = await asyncio.to_thread(_read, fd, min(length, size - offset), offset)
+        answer = await client.upload_part(**where, PartNumber=number, Body=io.BytesIO(data))
+        _compare(answer, md5)
+        done.append({"PartNumber": number, "ETag": answer["ETag"]})
+
     async def work() -> None:
         for number, offset in left:
-            data = await asyncio.to_thread(_read, fd, min(length, size - offset), offset)
-            answer = await client.upload_part(**where, PartNumber=number, Body=io.BytesIO(data))
-            await asyncio.to_thread(_compare, answer, data)
-            done.append({"PartNumber": number, "ETag": answer["ETag"]})
+            # In a function of its own, so that a part is forgotten before the next is read.
+            await send(number, offset)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -79,19 +87,21 @@ async def _parts(client: Any, where: dict[str, str], fd: int, size: int) -> list
     return sorted(done, key=lambda part: part["PartNumber"])
 
 
-def _compare(answer: dict[str, Any], data: bytes) -> None:
+def _compare(answer: dict[str, Any], md5: str) -> None:
     """Raises `OtherBytes` if the answer has an MD5 of what was stored, and it is another one."""
     found = _MD5.fullmatch(answer.get("ETag", ""))
     has_key = "SSECustomerAlgorithm" in answer or answer.get("ServerSideEncryption") in _BY_KEY
-    if found is None or has_key:
-        return
-    if found[1] != hashlib.md5(data, usedforsecurity=False).hexdigest():
+    if found is not None and not has_key and found[1] != md5:
         raise OtherBytes
 
 
-def _read(fd: int, length: int, offset: int) -> bytes:
-    """Returns just so many bytes; a file that is shorter than it was can't be stored."""
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _read(fd: int, length: int, offset: int) -> tuple[bytes, str]:
+    """Returns just so many bytes and their MD5; a file that is shorter now can't be stored."""
     data = os.pread(fd, length, offset)
     if len(data) != length:
         raise OSError("the file became shorter while it was stored")
-    return data
+    return data, _md5(data)

@@ -16,6 +16,7 @@ from devtools.localchannel.server import ChannelServer, Fault
 from tests.acceptance.browser import Visitor
 from tests.acceptance.harness import FOREVER_S, Daemon, running
 from tests.acceptance.ui.visiting import BUILD_MS, Visit
+from tests.patience import soon
 
 
 def test_a_failure_says_why_and_what_next(visit: Visit, web: tuple[int, int, int]) -> None:
@@ -197,7 +198,7 @@ def test_a_huge_hostile_log_freezes_nothing(
             requestAnimationFrame(step);
         })"""
     )
-    assert longest < 1000
+    assert longest < 1000 * soon(1.0, 5.0)
 
 
 def _write_log(path: Path, size: int) -> None:
