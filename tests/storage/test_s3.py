@@ -50,10 +50,12 @@ async def test_an_upload_that_fails_or_is_cancelled_leaves_no_parts(
     source = tmp_path / "large"
     source.write_bytes(bytes(5 * multipart.PART_BYTES))
 
-    def shorter(fd: int, length: int, offset: int) -> bytes:
+    read = multipart._read
+
+    def shorter(fd: int, length: int, offset: int) -> tuple[bytes, str]:
         if offset >= 3 * multipart.PART_BYTES:
             raise OSError("the disk failed")
-        return bytes(length)
+        return read(fd, length, offset)
 
     with monkeypatch.context() as patch:
         patch.setattr(multipart, "_read", shorter)
