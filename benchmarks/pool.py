@@ -4,7 +4,6 @@ import asyncio
 import sqlite3
 import time
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from benchmarks.api import fill
 from benchmarks.measure import Table
 from benchmarks.scene import Scene, run
 from benchmarks.served import Daemon, running
-from condastore.changes import Change, Changes, committed
+from condastore.changes import Change, SqliteChanges
 from condastore.database import Database
 from condastore.pool import Pool, Run, Work
 from condastore.tables import Task, TaskState, utcnow
@@ -35,7 +34,9 @@ READY_S = 3.0
 
 def measure(scene: Scene) -> Table:
     """Runs tasks that do nothing; starts on what a crash left."""
-    table = scene.table("The pool and the start", "the same transactions in a bare loop")
+    table = scene.table(
+        "The pool and the start", "a transaction for each claim and each end, in a bare loop"
+    )
     walls, cpus, bare = [], [], []
     for _ in range(scene.rounds):
         wall, cpu = asyncio.run(_seconds(scene.fresh("sqlite")))
@@ -81,25 +82,28 @@ async def _seconds(directory: Path) -> tuple[float, float]:
 
 
 async def _bare_seconds(directory: Path) -> float:
-    """Returns how long SQLite's thread takes for what the pool commits: twice for each task."""
+    """Returns how long a thread takes for two transactions a task, one after the other."""
     database = await _queued(directory)
     values = {"owner": "bare", "as": TaskState.DONE, "at": utcnow(), "why": None, "with": None}
+
+    def make(connection: sqlite3.Connection, change: Change, values: Values) -> Rows:
+        text = change.for_sqlite
+        connection.execute("BEGIN IMMEDIATE")
+        found = connection.execute(text.text, text.parameters(values)).fetchall()
+        connection.execute("COMMIT")
+        return found
 
     def work(connection: sqlite3.Connection) -> float:
         began = time.perf_counter()
         for _ in range(TASKS):
-            [claim] = committed(partial(_make, _claiming(("short",)), values), connection)
-            committed(partial(_make, _ENDING, {**values, "claimed": claim[0]}), connection)
+            [claim] = make(connection, _claiming(("short",)), values)
+            make(connection, _ENDING, {**values, "claimed": claim[0]})
         return time.perf_counter() - began
 
-    assert database._changes is not None
-    taken = await database._changes.do(work)
+    assert isinstance(database._changes, SqliteChanges)
+    taken = await database._changes._thread.do(work)
     await database.close()
     return taken
-
-
-def _make(change: Change, values: Values, changes: Changes) -> Rows:
-    return changes.make(change, values)
 
 
 async def _queued(directory: Path) -> Database:

@@ -9,56 +9,39 @@ import json
 import logging
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext, suppress
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiosqlite
 import msgspec
-from sqlalchemy import Column, MetaData, String, Table, event, func, inspect, make_url, select, text
-from sqlalchemy.engine import URL, Connection, ExceptionContext
+from sqlalchemy import Column, MetaData, String, Table, func, inspect, make_url, select, text
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
-from condastore.changes import Changes, ConnectionChanges, committed
-from condastore.database_failures import connection_failures, explained, on_silence
+from condastore.changes import Change, PostgresqlChanges, SqliteChanges
+from condastore.database_failures import connection_failures, explained, reaching
 from condastore.errors import ConfigurationError, DatabaseFull, DatabaseUnavailable, NotYet
 from condastore.faults import fault
 from condastore.files import move_file
 from condastore.migrations import HEAD
-from condastore.sqlite import SqliteThreads
+from condastore.postgresql_driver import ping, postgresql_engine
+from condastore.sqlite_driver import connect_for_changes, sqlite_engine
 from condastore.tables import Base
-from condastore.views import ConnectionView, SqliteReaders, View
+from condastore.views import ConnectionView, Rows, SqliteReaders, Values, View
 
 logger = logging.getLogger(__name__)
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _READERS = 4
-_ROWS_AT_ONCE = 1000
-# On PostgreSQL: for a free connection, a new one, and a statement.
-POOL_S = 10
-CONNECT_S = 10
-COMMAND_S = 60
 # Any number that nobody else locks by: "cond" in ASCII.
 _MIGRATION_LOCK = 0x636F6E64
 INSIST_S = (0.2, 0.5, 1, 2, 4, 8, 15, 30)
-# SQLite's journal has 4 MB in everyday life; a larger one is cut to this when nobody needs it.
-JOURNAL_BYTES = 16 * 2**20
-_SQLITE_PRAGMAS = (
-    "journal_mode=WAL",
-    f"journal_size_limit={JOURNAL_BYTES}",
-    "synchronous=FULL",
-    "foreign_keys=ON",
-    # Others than this daemon: a backup, or somebody's sqlite3 shell.
-    "busy_timeout=10000",
-)
-
 T = TypeVar("T")
 
 
@@ -80,92 +63,6 @@ def _postgresql_epoch(*_: Any, **__: Any) -> str:
     return "extract(epoch from statement_timestamp())"
 
 
-async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Returns what `work` returns; a cancellation waits until it has ended."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
-        raise
-
-
-class _SqliteConnection(aiosqlite.Connection):
-    """A connection whose statements end before a cancellation goes on.
-
-    Its thread can't be stopped within one. So a cancelled transaction can be rolled back like any
-    other, and nothing holds SQLite's write lock that nobody knows of.
-    """
-
-    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
-        work = super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
-        return await uninterrupted(work)
-
-    def cursor(self) -> Any:
-        return _Cursor(self)
-
-
-class _Cursor:
-    """A cursor whose statement, with its rows if they are few, is one visit to the thread.
-
-    The driver's own needs four, for the cursor, the statement, the rows and the end of the cursor.
-    """
-
-    arraysize = 1
-
-    def __init__(self, connection: _SqliteConnection) -> None:
-        self._connection = connection
-        self._cursor: sqlite3.Cursor | None = None
-        self._rows: list[Any] = []
-        self.description: Any = None
-        self.rowcount = -1
-        self.lastrowid: int | None = None
-
-    async def __aenter__(self) -> "_Cursor":
-        return self
-
-    async def execute(self, sql: str, values: Any = ()) -> None:
-        await self._connection._execute(self._run, sqlite3.Cursor.execute, sql, values)
-
-    async def executemany(self, sql: str, values: Any) -> None:
-        await self._connection._execute(self._run, sqlite3.Cursor.executemany, sql, values)
-
-    async def fetchall(self) -> list[Any]:
-        rows, self._rows = self._rows, []
-        if self._cursor is not None:
-            rows += await self._connection._execute(self._cursor.fetchall)
-            await self.close()
-        return rows
-
-    async def fetchmany(self, size: int = arraysize) -> list[Any]:
-        if len(self._rows) < size and self._cursor is not None:
-            self._rows += await self._connection._execute(self._cursor.fetchmany, size)
-        rows, self._rows = self._rows[:size], self._rows[size:]
-        return rows
-
-    async def fetchone(self) -> Any:
-        rows = await self.fetchmany(1)
-        return rows[0] if rows else None
-
-    async def close(self) -> None:
-        if self._cursor is not None:
-            await self._connection._execute(self._cursor.close)
-            self._cursor = None
-
-    def _run(self, execute: Callable[..., sqlite3.Cursor], sql: str, values: Any) -> None:
-        """Runs in the thread."""
-        cursor = execute(self._connection._conn.cursor(), sql, values)
-        self.description = cursor.description
-        self._rows = cursor.fetchmany(_ROWS_AT_ONCE) if cursor.description else []
-        self.rowcount, self.lastrowid = cursor.rowcount, cursor.lastrowid
-        if len(self._rows) == _ROWS_AT_ONCE:
-            self._cursor = cursor
-        else:
-            cursor.close()
-
-
 class Database:
     """The engine and its two kinds of transaction."""
 
@@ -182,7 +79,11 @@ class Database:
             else self._writer.execution_options(isolation_level="REPEATABLE READ")
         )
         self._views = SqliteReaders(self._url.database or "", _READERS) if self.is_sqlite else None
-        self._changes = SqliteThreads("writer") if self.is_sqlite else None
+        self._changes = (
+            SqliteChanges(self._alone)
+            if self.is_sqlite
+            else PostgresqlChanges(self._writer, self._alone)
+        )
 
     generation = 0
     """Grows with every write of this process."""
@@ -239,8 +140,8 @@ class Database:
                 await self._connect_readers()
             if self._views is not None:
                 self._views.start()
-            if self._changes is not None:
-                self._changes.start([_connect_writer(self._url.database or "")])
+            if isinstance(self._changes, SqliteChanges):
+                self._changes.start(connect_for_changes(self._url.database or ""))
         except failures as error:
             cause = getattr(error, "orig", None) or error
             raise NotYet(
@@ -253,8 +154,8 @@ class Database:
         """Closes every connection."""
         if self._views is not None:
             await asyncio.to_thread(self._views.close)
-        if self._changes is not None:
-            await asyncio.to_thread(self._changes.close)
+        if isinstance(self._changes, SqliteChanges):
+            await self._changes.close()
         await self._reader.dispose()
         await self._writer.dispose()
 
@@ -290,51 +191,44 @@ class Database:
             async with self.read() as session:
                 await session.execute(select(1))
             return
-        import asyncpg
-
-        connection = await asyncpg.connect(self.dsn, timeout=CONNECT_S)
-        try:
-            await connection.fetchval("SELECT 1", timeout=CONNECT_S)
-        finally:
-            connection.terminate()
+        await ping(self.dsn)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session that is committed, durably, at the end of the block, or rolled back."""
-        async with (
-            self._writing(),
-            AsyncSession(self._writer, expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            await self._connect_session(session)
-            yield session
+        with self._explained():
+            async with (
+                self._alone(),
+                AsyncSession(self._writer, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                await self._connect_session(session)
+                yield session
 
-    async def change(self, work: Callable[[Changes], T]) -> T:
-        """Returns what `work` returns in a transaction like that of `write`.
-
-        It runs in a thread, so it uses nothing that belongs to the event loop.
-        """
-        if self._changes is not None:
-            async with self._writing():
-                return await uninterrupted(self._changes.do(partial(committed, work)))
-        async with self.write() as session:
-            connection = await session.connection()
-            return await connection.run_sync(lambda found: work(ConnectionChanges(found)))
+    async def change(self, change: Change, values: Values) -> Rows:
+        """Returns what a change says of the rows, if it does, as soon as it is durable."""
+        with self._explained():
+            return await self._changes.make(change, values)
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[None]:
+    async def _alone(self) -> AsyncIterator[None]:
         """What is written within the block has SQLite for itself."""
+        async with self._write_lock:
+            try:
+                yield
+            finally:
+                # A write that is cancelled while it commits is written all the same.
+                self.generation += 1
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
             with explained():
-                async with self._write_lock:
-                    yield
+                yield
         except DatabaseFull:
             if self.on_full is not None:
                 self.on_full()
             raise
-        finally:
-            # A write that is cancelled while it commits is written all the same.
-            self.generation += 1
 
     async def insist(
         self, work: Callable[[AsyncSession], Awaitable[T]], *, writes: bool = True
@@ -355,29 +249,25 @@ class Database:
         raise AssertionError("unreachable")
 
     async def _connect_session(self, session: AsyncSession) -> None:
-        if self.is_sqlite:
-            return
-        try:
-            await session.connection()
-        except connection_failures() as error:
-            # asyncpg's own failures to connect come as they are.
-            logger.warning("the database can't be reached: %s", error)
-            raise DatabaseUnavailable from error
+        if not self.is_sqlite:
+            with reaching():
+                await session.connection()
 
     def _engine(self, *, readers: bool) -> AsyncEngine:
         if not self.is_sqlite:
-            return _postgresql_engine(self._url, self._connections)
-        engine = create_async_engine(
+            return postgresql_engine(
+                self._url,
+                self._connections,
+                json_serializer=_to_json,
+                json_deserializer=_from_json,
+            )
+        return sqlite_engine(
             self._url,
-            async_creator=partial(_connect, self._url.database or ""),
-            pool_size=_READERS if readers else 1,
-            max_overflow=0,
-            pool_timeout=30,
+            connections=_READERS if readers else 1,
+            begin="BEGIN" if readers else "BEGIN IMMEDIATE",
             json_serializer=_to_json,
             json_deserializer=_from_json,
         )
-        _tune_sqlite(engine, begin="BEGIN" if readers else "BEGIN IMMEDIATE")
-        return engine
 
     @asynccontextmanager
     async def _without_foreign_keys(self, connection: AsyncConnection) -> AsyncIterator[None]:
@@ -506,26 +396,6 @@ def _create(connection: Connection) -> None:
     connection.execute(version.insert().values(version_num=HEAD))
 
 
-def _postgresql_engine(url: URL, connections: int) -> AsyncEngine:
-    try:
-        engine = create_async_engine(
-            url,
-            pool_size=connections,
-            max_overflow=0,
-            pool_timeout=POOL_S,
-            pool_pre_ping=True,
-            connect_args={"timeout": CONNECT_S, "command_timeout": COMMAND_S},
-            json_serializer=_to_json,
-            json_deserializer=_from_json,
-        )
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"CondaStore.database_url needs {error.name}: install condastore[postgresql]"
-        ) from error
-    event.listen(engine.sync_engine, "handle_error", on_silence)
-    return engine
-
-
 def _to_json(value: Any) -> str:
     """Returns a value as JSON; `json.dumps` takes ten times as long, and lets nobody else run."""
     try:
@@ -562,47 +432,6 @@ def _async_url(url: str) -> URL:
             "daemon"
         )
     return parsed.set(drivername=_DRIVERS[backend])
-
-
-async def _connect(path: str) -> aiosqlite.Connection:
-    # The driver's own BEGIN comes too late for a consistent read and is never IMMEDIATE.
-    connect = partial(sqlite3.connect, path, isolation_level=None, check_same_thread=False)
-    connection = _SqliteConnection(connect, iter_chunk_size=64)
-    connection._thread.daemon = True
-    try:
-        await connection
-    except BaseException:
-        # Its thread ends by itself, but not before it has told the event loop.
-        await asyncio.to_thread(connection._thread.join)
-        raise
-    try:
-        for pragma in _SQLITE_PRAGMAS:
-            await connection.execute(f"PRAGMA {pragma}")
-    except BaseException:
-        # SQLAlchemy would only tell its thread to stop, and not wait until it has.
-        await connection.close()
-        raise
-    return connection
-
-
-def _connect_writer(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    for pragma in _SQLITE_PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
-def _tune_sqlite(engine: AsyncEngine, begin: str) -> None:
-    @event.listens_for(engine.sync_engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    @event.listens_for(engine.sync_engine, "handle_error")
-    def on_error(context: ExceptionContext) -> None:
-        # Otherwise SQLAlchemy would close the connection, and a cancellation while the next is
-        # made would leave that one to the garbage collector.
-        if isinstance(context.original_exception, asyncio.CancelledError):
-            context.is_disconnect = False
 
 
 def _schema_version(connection: Connection) -> str | None:

@@ -93,6 +93,17 @@ def explained() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Raises `DatabaseUnavailable` where no connection can be made: such failures of asyncpg's come
+    as they are."""
+    try:
+        yield
+    except connection_failures() as error:
+        logger.warning("the database can't be reached: %s", error)
+        raise DatabaseUnavailable from error
+
+
 async def despite_conflicts(work: Callable[[], Awaitable[T]]) -> T:
     """Returns what `work` returns, all of which is done again when it met a deadlock.
 

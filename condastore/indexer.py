@@ -16,9 +16,10 @@ from sqlalchemy import select, update
 
 from condastore.builders.jobs import connections
 from condastore.builders.process import Event, engine
+from condastore.cancellation import uninterrupted
 from condastore.channels import SUBDIRS, check_channel, resolve
 from condastore.configuration import CondaStore
-from condastore.database import Database, uninterrupted
+from condastore.database import Database
 from condastore.errors import BuildError, InvalidInput
 from condastore.package_index import PackageIndex
 from condastore.packages import channel_ids

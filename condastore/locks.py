@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from condastore.database import uninterrupted
+from condastore.cancellation import uninterrupted
 from condastore.errors import NotYet, unusable
 from condastore.files import PRIVATE, make_directory, open_lock
 

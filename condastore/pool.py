@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from condastore import correlation
-from condastore.database import uninterrupted
+from condastore.cancellation import uninterrupted
 from condastore.errors import CondaStoreError
 from condastore.tables import TaskState
 from condastore.tasks import LEASE_S, Claim, Recovery, Requeued, TaskQueue
@@ -341,7 +341,7 @@ class Pool:
         delays = iter(RECORD_DELAYS_S)
         while True:
             try:
-                await uninterrupted(_awaited(change(*values, **named)))
+                await uninterrupted(change(*values, **named))
                 return True
             except Exception:
                 logger.exception("the end of a task can't be recorded")
@@ -359,25 +359,31 @@ class Pool:
             if not self._running:
                 self._some_running.clear()
                 continue
-            ids = set(self._running)
+            runs = [run for run, _ in self._running.values()]
             self._canceled_elsewhere.clear()
             try:
-                held, cancel = await self._queue.renew(ids)
+                held, cancel = await self._queue.renew([run.claim.id for run in runs])
             except Exception:
                 # A database that is away for a moment must not end the builds that still run.
                 logger.exception("leases could not be renewed")
             else:
-                for task_id in ids - held:
-                    self.stop(task_id, Stop.LEASE_LOST)
-                for task_id in cancel:
-                    self.stop(task_id, Stop.CANCELED)
+                self._stop_lost(runs, held, cancel)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LEASE_S / 3):
                     await self._canceled_elsewhere.wait()
 
-
-async def _awaited(change: Awaitable[None]) -> None:
-    await change
+    def _stop_lost(self, runs: Collection[Run], held: set[int], cancel: set[int]) -> None:
+        """Stops the runs whose task is not theirs any more, or was cancelled."""
+        for run in runs:
+            task_id = run.claim.id
+            now, _ = self._running.get(task_id, (None, None))
+            # While the database was asked, this one put its task back, and another claimed it.
+            if now is not run:
+                continue
+            if task_id not in held:
+                self.stop(task_id, Stop.LEASE_LOST)
+            elif task_id in cancel:
+                self.stop(task_id, Stop.CANCELED)
 
 
 class _Lane:

@@ -1,66 +1,15 @@
-"""SQLite without SQLAlchemy's engine: texts of statements, made once, and threads that run them.
-
-A statement is written with SQLAlchemy like any other.
-"""
+"""Threads that each have a connection to a SQLite file, and no engine of SQLAlchemy's."""
 
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import BindParameter
-from sqlalchemy.dialects import sqlite
-
 T = TypeVar("T")
-
-_DIALECT = sqlite.dialect(paramstyle="qmark")
-
-
-class SqliteText:
-    """The text of a statement, and how its parameters go in and its columns come out."""
-
-    def __init__(self, statement: Any) -> None:
-        compiled = statement.compile(dialect=_DIALECT)
-        self.text = str(compiled)
-        literals = compiled.params
-        names: Sequence[str] = compiled.positiontup or ()
-        binds: Mapping[str, BindParameter[Any]] = compiled.binds
-        self._parameters = [(name, literals[name], _binder(binds[name])) for name in names]
-        self.width = len(statement.exported_columns)
-        readers = enumerate(_reader(column) for column in statement.exported_columns)
-        self._columns = [(index, reader) for index, reader in readers if reader is not None]
-
-    def parameters(self, values: Mapping[str, Any]) -> list[Any]:
-        """Returns the parameters as SQLite takes them."""
-        parameters = []
-        for name, literal, bind in self._parameters:
-            value = values.get(name, literal)
-            parameters.append(value if bind is None else bind(value))
-        return parameters
-
-    def converted(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
-        """Returns rows of SQLite's with the values that their columns stand for."""
-        return [self._converted(row) for row in rows] if self._columns else rows
-
-    def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        values = list(row)
-        for index, reader in self._columns:
-            values[index] = reader(values[index])
-        return tuple(values)
-
-
-def _binder(bind: BindParameter[Any]) -> Callable[[Any], Any] | None:
-    return bind.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
-
-
-def _reader(column: Any) -> Callable[[Any], Any] | None:
-    kind = column.type.dialect_impl(_DIALECT)
-    found: Callable[[Any], Any] | None = kind.result_processor(_DIALECT, None)
-    return found
 
 
 class SqliteThreads:

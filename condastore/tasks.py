@@ -225,9 +225,7 @@ class TaskQueue:
         """Claims the next task of one of these kinds; returns None when nothing is ready."""
         claiming = _claiming(tuple(kinds))
         async with self._claiming:
-            found = await self._database.change(
-                lambda changes: changes.make(claiming, {"owner": self._owner})
-            )
+            found = await self._database.change(claiming, {"owner": self._owner})
         return Claim(*found[0]) if found else None
 
     async def next_start(self, kinds: Collection[str]) -> float | None:
@@ -266,7 +264,7 @@ class TaskQueue:
             "why": error,
             "with": result,
         }
-        await self._database.change(lambda changes: changes.make(_ENDING, values))
+        await self._database.change(_ENDING, values)
 
     async def release(self, task_id: int) -> None:
         """Puts a claimed task back as if it had not been claimed."""

@@ -24,7 +24,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from condastore.sqlite import SqliteText, SqliteThreads
+from condastore.sqlite import SqliteThreads
+from condastore.statements import SQLITE, StatementText
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ class SqliteStatement:
     """
 
     def __init__(self, query: Query) -> None:
-        self._inner = SqliteText(query)
+        self._inner = StatementText(query, SQLITE)
         columns = [f"c{index}" for index in range(self._inner.width)]
         found = f"WITH found ({', '.join(columns)}) AS ({self._inner.text}) SELECT json_group_array"
         self._text = f"{found}(json_array({', '.join(columns)})) FROM found"

@@ -1,7 +1,8 @@
-"""What is written in one go: all of it or nothing, in its turn, and durable."""
+"""Single statements: in their turn, durable when they are told, and no matter to each other."""
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,10 +10,11 @@ import pytest
 from sqlalchemy import Table, bindparam, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from condastore.changes import Change, Changes
+from condastore.changes import Change, SqliteChanges
 from condastore.database import Database
 from condastore.errors import DatabaseFull
-from condastore.tables import KeyValueStore
+from condastore.tables import KeyValueStore, Task
+from condastore.views import Rows, Statement
 from tests.databases import URLS, opened
 from tests.patience import PATIENCE_S
 
@@ -22,13 +24,14 @@ ADD = Change(
     .values(prefix="p", key=bindparam("name"), value=bindparam("with"))
     .returning(_TABLE.c.id, _TABLE.c.value)
 )
-# Locks the row until the transaction ends, and says its value.
-HOLD = Change(update(_TABLE).values(prefix="p").returning(_TABLE.c.value))
 SET = Change(update(_TABLE).values(value=bindparam("with")))
+_TASKS = cast(Table, Task.__table__)
+COUNT = Change(update(_TASKS).values(attempts=_TASKS.c.attempts + 1))
+KEYS = Statement(select(_TABLE.c.key))
 
 
-def add(changes: Changes, *names: str) -> list[tuple[Any, ...]]:
-    return [changes.make(ADD, {"name": name, "with": {"of": [name]}})[0] for name in names]
+async def add(database: Database, name: str, value: Any = 0) -> Rows:
+    return await database.change(ADD, {"name": name, "with": value})
 
 
 async def keys(database: Database) -> set[str]:
@@ -36,88 +39,110 @@ async def keys(database: Database) -> set[str]:
         return set(await session.scalars(select(KeyValueStore.key)))
 
 
+def kept_keys(database: Database) -> set[str]:
+    """What another program finds in the file."""
+    with closing(sqlite3.connect(database._url.database or "")) as connection:
+        return {row[0] for row in connection.execute("SELECT key FROM keyvaluestore")}
+
+
+async def of_writer(database: Database, pragma: str) -> None:
+    assert isinstance(database._changes, SqliteChanges)
+    await database._changes._thread.do(lambda connection: connection.execute(f"PRAGMA {pragma}"))
+
+
 async def test_a_change_says_what_it_made(database: Database) -> None:
-    added = await database.change(lambda changes: add(changes, "x", "ä"))
-    assert added == [(1, {"of": ["x"]}), (2, {"of": ["ä"]})]
+    assert await add(database, "x", {"of": ["ä"]}) == [(1, {"of": ["ä"]})]
+    assert await add(database, "y", None) == [(2, None)]
     generation = database.generation
-    assert await database.change(lambda changes: changes.make(SET, {"with": None})) == []
+    assert await database.change(SET, {"with": "'%s $1 ?"}) == []
     assert database.generation > generation
     async with database.read() as session:
-        assert (await session.scalars(select(KeyValueStore.value))).all() == [None, None]
+        assert (await session.scalars(select(KeyValueStore.value))).all() == ["'%s $1 ?"] * 2
 
 
-async def test_an_error_takes_everything_back_and_reaches_who_asked(database: Database) -> None:
-    def fail(changes: Changes) -> None:
-        add(changes, "x")
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await database.change(fail)
-    with pytest.raises((sqlite3.Error, SQLAlchemyError)):
-        await database.change(lambda changes: add(changes, "y", "y"))
-    await database.change(lambda changes: add(changes, "z"))
-    assert await keys(database) == {"z"}
+async def test_an_error_reaches_who_asked_and_nobody_else(database: Database) -> None:
+    names = ["a", "x", "x", "b", "x", "c"]
+    made = await asyncio.gather(*(add(database, name) for name in names), return_exceptions=True)
+    failed = [each for each in made if isinstance(each, Exception)]
+    assert len(failed) == 2
+    assert all(isinstance(each, sqlite3.IntegrityError | SQLAlchemyError) for each in failed)
+    assert await keys(database) == {"a", "b", "c", "x"}
+    with pytest.raises((TypeError, SQLAlchemyError)):
+        await add(database, "y", object())
+    await add(database, "z")
+    assert await keys(database) == {"a", "b", "c", "x", "z"}
 
 
 async def test_changes_and_sessions_take_turns(database: Database) -> None:
-    def by_change(changes: Changes) -> None:
-        [(value,)] = changes.make(HOLD, {})
-        changes.make(SET, {"with": value + 1})
-
     async def by_session() -> None:
         async with database.write() as session:
-            row = await session.scalar(select(KeyValueStore).with_for_update())
+            row = await session.scalar(select(Task).with_for_update())
             assert row is not None
-            row.value += 1
+            row.attempts += 1
 
-    await database.change(lambda changes: changes.make(ADD, {"name": "n", "with": 0}))
+    async with database.write() as session:
+        session.add(Task(kind="short", namespace="n", payload={}, attempts=0))
     async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         for _ in range(20):
             group.create_task(by_session())
-            group.create_task(database.change(by_change))
+            group.create_task(database.change(COUNT, {}))
     async with database.read() as session:
-        assert await session.scalar(select(KeyValueStore.value)) == 40
+        assert await session.scalar(select(Task.attempts)) == 40
 
 
-async def test_a_change_that_is_cancelled_anywhere_is_whole_or_not_there(
+async def test_those_who_wait_together_wait_for_the_disk_once(tmp_path: Path) -> None:
+    statements: list[str] = []
+    async with opened(URLS["sqlite"](tmp_path)) as database:
+
+        async def add_and_look(name: str) -> None:
+            await add(database, name)
+            assert name in kept_keys(database)
+
+        assert isinstance(database._changes, SqliteChanges)
+        await database._changes._thread.do(
+            lambda connection: connection.set_trace_callback(statements.append)
+        )
+        async with asyncio.TaskGroup() as group, database.write():
+            # They wait together for the end of this transaction.
+            for number in range(50):
+                group.create_task(add_and_look(str(number)))
+            await asyncio.sleep(0)
+    assert statements.count("COMMIT") == 1
+    assert sum(each.startswith("INSERT") for each in statements) == 50
+
+
+async def test_a_change_that_is_cancelled_anywhere_holds_up_nobody_and_is_seen(
     database: Database,
 ) -> None:
-    """And the next one is not held up."""
+    async def seen() -> set[str]:
+        return await database.view(
+            lambda view: view.kept(KEYS, {}, lambda rows: {row[0] for row in rows})
+        )
+
     for number in range(40):
-        writing = asyncio.create_task(add_pair(database, f"{number}-cut"))
+        writing = asyncio.create_task(add(database, f"{number}-cut"))
         await asyncio.sleep(number * 0.0001)
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
+        await seen()
         async with asyncio.timeout(PATIENCE_S):
-            await add_pair(database, f"{number}-next")
-    found = await keys(database)
-    for number in range(40):
-        assert {f"{number}-next-a", f"{number}-next-b"} <= found
-        assert (f"{number}-cut-a" in found) == (f"{number}-cut-b" in found)
+            while await keys(database) != await seen():  # noqa: ASYNC110 - it may still commit
+                await asyncio.sleep(0.001)
+            await add(database, f"{number}-next")
+    assert {f"{number}-next" for number in range(40)} <= await keys(database)
 
 
-async def add_pair(database: Database, name: str) -> None:
-    await database.change(lambda changes: add(changes, f"{name}-a", f"{name}-b"))
-
-
-async def test_a_full_disk_is_told_as_such_and_nothing_is_half_written(tmp_path: Path) -> None:
-    def limit(changes: Changes, pages: int) -> None:
-        connection: sqlite3.Connection = changes._connection  # type: ignore[attr-defined]
-        connection.execute(f"PRAGMA max_page_count={pages}")
-
-    def add_large(changes: Changes, name: str) -> None:
-        add(changes, name)
-        changes.make(SET, {"with": "x" * 1_000_000})
-
+async def test_a_full_disk_is_told_to_all_and_nothing_is_written(tmp_path: Path) -> None:
     full: list[bool] = []
     async with opened(URLS["sqlite"](tmp_path)) as database:
         database.on_full = lambda: full.append(True)
-        await database.change(lambda changes: limit(changes, 1))
-        with pytest.raises(DatabaseFull):
-            await database.change(lambda changes: add_large(changes, "x"))
-        assert full == [True]
-        await database.change(lambda changes: limit(changes, 1_000_000))
-        await database.change(lambda changes: add_large(changes, "y"))
+        await of_writer(database, "max_page_count=1")
+        large = [add(database, name, "x" * 1_000_000) for name in "xyz"]
+        failed = await asyncio.gather(*large, return_exceptions=True)
+        assert [type(each) for each in failed] == [DatabaseFull] * 3
+        assert full == [True] * 3
+        await of_writer(database, "max_page_count=1000000")
+        await add(database, "y", "x" * 1_000_000)
         assert await keys(database) == {"y"}
 
 
@@ -126,12 +151,13 @@ async def test_a_database_that_is_closed_says_so_after_what_was_asked_before(
 ) -> None:
     database = Database(URLS["sqlite"](tmp_path))
     await database.open()
-    before = asyncio.create_task(database.change(lambda changes: add(changes, "x")))
+    before = [asyncio.create_task(add(database, name)) for name in "xy"]
     await asyncio.sleep(0)
     async with asyncio.timeout(PATIENCE_S):
         await database.close()
-        assert await before
+        await asyncio.gather(*before)
+        assert kept_keys(database) == {"x", "y"}
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-            await database.change(lambda changes: add(changes, "y"))
+            await add(database, "z")
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             await database.view(lambda view: None)

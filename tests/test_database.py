@@ -20,11 +20,13 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from condastore.database import JOURNAL_BYTES, Database, epoch, uninterrupted
+from condastore.changes import SqliteChanges
+from condastore.database import Database, epoch
 from condastore.errors import ConfigurationError, DatabaseUnavailable, InvalidInput
 from condastore.migrations import HEAD
 from condastore.migrations.upgrade import configuration, upgrade
 from condastore.service.chronicle import warn_of_a_long_journal
+from condastore.sqlite_driver import JOURNAL_BYTES
 from condastore.tables import (
     Base,
     Build,
@@ -69,12 +71,12 @@ async def test_sqlite_is_durable_and_strict_for_readers_and_the_writer(database:
             ]
         assert pragmas == ["wal", 2, 1]
 
-    def of_changes(changes: Any) -> list[Any]:
-        execute = changes._connection.execute
+    def of_changes(connection: sqlite3.Connection) -> list[Any]:
         names = ("journal_mode", "synchronous", "foreign_keys")
-        return [execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+        return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-    assert await database.change(of_changes) == ["wal", 2, 1]
+    assert isinstance(database._changes, SqliteChanges)
+    assert await database._changes._thread.do(of_changes) == ["wal", 2, 1]
 
 
 async def test_a_row_that_refers_to_nothing_is_refused(database: Database) -> None:
@@ -237,34 +239,6 @@ async def test_a_cancelled_read_leaves_the_readers_as_they_were(database: Databa
         await asyncio.gather(reading, return_exceptions=True)
     async with asyncio.timeout(PATIENCE_S):
         assert await asyncio.gather(*(names(database) for _ in range(20))) == [[]] * 20
-
-
-async def test_uninterrupted_work_ends_before_the_cancellation_goes_on() -> None:
-    ended = []
-
-    async def work() -> None:
-        await asyncio.sleep(0.05)
-        ended.append("work")
-
-    caller = asyncio.create_task(uninterrupted(work()))
-    for _ in range(3):
-        await asyncio.sleep(0.005)
-        caller.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
-    assert ended == ["work"]
-
-
-async def test_uninterrupted_work_returns_and_raises_as_it_is() -> None:
-    async def value(fails: bool) -> int:
-        await asyncio.sleep(0)
-        if fails:
-            raise ZeroDivisionError
-        return 7
-
-    assert await uninterrupted(value(False)) == 7
-    with pytest.raises(ZeroDivisionError):
-        await uninterrupted(value(True))
 
 
 # The schema
@@ -469,7 +443,7 @@ async def test_no_more_connections_are_opened_than_the_limit(
 async def test_connections_that_are_all_busy_are_told_as_such_and_are_no_fault(
     postgresql: PostgreSQLServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("condastore.database.POOL_S", 0.2)
+    monkeypatch.setattr("condastore.postgresql_driver.POOL_S", 0.2)
     async with opened(await fresh(postgresql), connections=1) as database:
         async with database.read():
             with pytest.raises(DatabaseUnavailable):
@@ -482,8 +456,8 @@ async def test_connections_that_are_all_busy_are_told_as_such_and_are_no_fault(
 async def test_a_server_that_falls_silent_is_told_as_such_and_forgotten(
     postgresql: PostgreSQLServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("condastore.database.COMMAND_S", 1)
-    monkeypatch.setattr("condastore.database.CONNECT_S", 1)
+    monkeypatch.setattr("condastore.postgresql_driver.COMMAND_S", 1)
+    monkeypatch.setattr("condastore.postgresql_driver.CONNECT_S", 1)
     url = await fresh(postgresql)
     with proxied(postgresql.port) as proxy:
         async with opened(url.replace(f":{postgresql.port}/", f":{proxy.port}/")) as database:
@@ -510,7 +484,7 @@ async def test_a_server_that_falls_silent_is_told_as_such_and_forgotten(
 async def test_an_answer_to_a_commit_that_is_lost_changes_nothing_twice(
     postgresql: PostgreSQLServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("condastore.database.COMMAND_S", 1)
+    monkeypatch.setattr("condastore.postgresql_driver.COMMAND_S", 1)
     url = await fresh(postgresql)
     with proxied(postgresql.port) as proxy:
         async with opened(url.replace(f":{postgresql.port}/", f":{proxy.port}/")) as database:

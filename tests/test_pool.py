@@ -399,6 +399,33 @@ async def test_leases_are_renewed_while_tasks_run(
                     await asyncio.sleep(0.01)
 
 
+@pytest.mark.usefixtures("impatient")
+async def test_what_was_said_of_a_lease_does_not_end_the_next_run(
+    database: Database, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for as the task was put back, and answered when that was claimed again."""
+    queue = TaskQueue(database, "me")
+    claimed_again = asyncio.Event()
+
+    async def renew(_: object) -> tuple[set[int], set[int]]:
+        await claimed_again.wait()
+        return set(), set()
+
+    async def perform(run: Run) -> None:
+        if run.claim.attempts == 1:
+            raise Retry("again")
+        claimed_again.set()
+        await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(queue, "renew", renew)
+    stage.handler = perform
+    pool = Pool(queue, {"build": stage.work()}, {"builds": 1})
+    async with at_work(pool):
+        [task_id] = await add(database, pool)
+        assert await ended(database, task_id) == [TaskState.DONE]
+    assert stage.stopped == {}
+
+
 # The end
 
 

@@ -17,8 +17,9 @@ from condastore.builders.jobs import archive_job, installer_job
 from condastore.builders.making import Making
 from condastore.builders.process import engine
 from condastore.builds import ARTIFACT_TASKS, ArtifactType, archive_key, storage_key
+from condastore.cancellation import uninterrupted
 from condastore.configuration import CondaStore
-from condastore.database import Database, uninterrupted
+from condastore.database import Database
 from condastore.errors import BuildError, NotFound
 from condastore.faults import fault
 from condastore.pool import GiveUp, Run, Stop

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
 from condastore.build_rows import find_build, recorded_prefix
-from condastore.database import Database, uninterrupted
+from condastore.cancellation import uninterrupted
+from condastore.database import Database
 from condastore.faults import fault
 from condastore.files import PUBLIC, make_directory
 from condastore.hooks import Hooks, SwitchedEnvironment

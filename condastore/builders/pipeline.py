@@ -31,8 +31,9 @@ from condastore.builders.process import Child, engine
 from condastore.builders.reporter import Reporter
 from condastore.builders.solver import SolverPool
 from condastore.builds import FINAL, ArtifactType, BuildStatus, cancel_marker, storage_key
+from condastore.cancellation import uninterrupted
 from condastore.configuration import CondaStore
-from condastore.database import Database, uninterrupted
+from condastore.database import Database
 from condastore.disk import is_full
 from condastore.errors import BuildError, CondaStoreError, DatabaseUnavailable
 from condastore.faults import fault

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from condastore.database import uninterrupted
+from condastore.cancellation import uninterrupted
 from condastore.errors import BuildError
 from condastore.faults import VARIABLE as FAULT_VARIABLE
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from condastore.builders.process import Child, Listener, SilentEnd, start_engine
+from condastore.cancellation import uninterrupted
 from condastore.configuration import CondaStoreWorker
-from condastore.database import uninterrupted
 from condastore.errors import BuildError
 
 # Failures of the job, after which the process is as good as before.
