@@ -16,6 +16,7 @@ from benchmarks.served import Daemon, running
 from condastore.changes import Change, SqliteChanges
 from condastore.database import Database
 from condastore.pool import Pool, Run, Work
+from condastore.statements import SQLITE
 from condastore.tables import Task, TaskState, utcnow
 from condastore.tasks import _ENDING, Claim, TaskQueue, _claiming
 from condastore.views import Rows, Values
@@ -87,7 +88,7 @@ async def _bare_seconds(directory: Path) -> float:
     values = {"owner": "bare", "as": TaskState.DONE, "at": utcnow(), "why": None, "with": None}
 
     def make(connection: sqlite3.Connection, change: Change, values: Values) -> Rows:
-        text = change.for_sqlite
+        text = change.text(SQLITE)
         connection.execute("BEGIN IMMEDIATE")
         found = connection.execute(text.text, text.parameters(values)).fetchall()
         connection.execute("COMMIT")

@@ -1,27 +1,24 @@
-"""What is written often: single statements, each committed as soon as it can be.
-
-On SQLite a session visits its thread for each statement, for BEGIN and for COMMIT, and spends ten
-times as much on the way as SQLite on the work. Here one visit, and one wait for the disk, is for
-all changes that were asked for since the last one.
-"""
+"""What is written often: single statements, each committed as soon as it can be."""
 
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
+from typing import Any
 
 from sqlalchemy import UpdateBase
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from condastore.database_failures import reaching
-from condastore.sqlite import SqliteThreads
+from condastore.database_failures import past_sqlalchemy
+from condastore.sqlite_threads import SqliteThreads
 from condastore.statements import SQLITE, StatementText
 from condastore.views import Rows, Values
 
-# What keeps other writers of this process away, where they have to be.
-Alone = Callable[[], AbstractAsyncContextManager[None]]
+# What a write happens in: it is noted, and where there is one writer at a time, it has its turn.
+Writing = Callable[[], AbstractAsyncContextManager[None]]
 
 # Rounds of the event loop after a transaction until those who waited for it have asked for more:
 # who has claimed a task claims the next, and a task that does nothing has ended.
@@ -32,46 +29,55 @@ class Change:
     """A statement that changes rows; its parameters are those that `bindparam` names."""
 
     def __init__(self, statement: UpdateBase) -> None:
-        self.statement = statement
+        self._statement = statement
+        self._texts: dict[str, StatementText] = {}
 
-    @cached_property
-    def for_sqlite(self) -> StatementText:
-        """The text for SQLite, made when it is needed first."""
-        return StatementText(self.statement, SQLITE)
+    def text(self, dialect: Dialect) -> StatementText:
+        """Returns the text for a database, made when it is needed first."""
+        text = self._texts.get(dialect.name)
+        if text is None:
+            text = self._texts[dialect.name] = StatementText(self._statement, dialect)
+        return text
 
 
 class PostgresqlChanges:
     """Makes each change by itself, on a connection of the engine's."""
 
-    def __init__(self, engine: AsyncEngine, alone: Alone) -> None:
+    def __init__(self, engine: AsyncEngine, writing: Writing) -> None:
         # A statement alone needs no BEGIN and no COMMIT, which are journeys to the server.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._alone = alone
-        self._texts: dict[Change, StatementText] = {}
+        self._writing = writing
 
     async def make(self, change: Change, values: Values) -> Rows:
         """Returns what a change says of the rows, if it does, as soon as it is durable.
 
         Raises what SQLAlchemy does, and `DatabaseUnavailable`.
         """
-        text = self._texts.get(change)
-        if text is None:
-            text = self._texts[change] = StatementText(change.statement, self._engine.dialect)
+        text = change.text(self._engine.dialect)
         parameters = tuple(text.parameters(values))
-        with reaching():
-            async with self._alone(), self._engine.connect() as connection:
-                found = await connection.exec_driver_sql(text.text, parameters)
-                return text.converted([tuple(row) for row in found]) if found.returns_rows else []
+        with past_sqlalchemy():
+            async with self._writing(), self._engine.connect() as connection:
+                result = await connection.exec_driver_sql(text.text, parameters)
+                if not result.returns_rows:
+                    return []
+                types = [column[1] for column in result.cursor.description]
+                return text.converted([tuple(row) for row in result], types)
 
 
 class SqliteChanges:
-    """Makes all changes that wait in one transaction, and then those that wait by then."""
+    """Makes all changes that wait in one transaction, and then those that wait by then.
 
-    def __init__(self, alone: Alone) -> None:
-        self._alone = alone
+    A session visits its thread for each statement, for BEGIN and for COMMIT, and spends ten times
+    as much on the way as SQLite on the work. Here all who wait share one visit, and one wait for
+    the disk.
+    """
+
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
         self._thread = SqliteThreads("writer")
         self._waiting: list[_Asked] = []
         self._committing: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def start(self, connection: sqlite3.Connection) -> None:
         """Starts the thread that has this connection."""
@@ -80,76 +86,86 @@ class SqliteChanges:
     async def make(self, change: Change, values: Values) -> Rows:
         """Returns what a change says of the rows, if it does, as soon as it is durable.
 
-        One that fails does no harm to the others. Raises `sqlite3.Error`.
+        One that fails does no harm to the others. One that is cancelled before its turn is not
+        made, else it is. Raises `sqlite3.Error`.
         """
-        asked = _Asked(change, values, asyncio.get_running_loop().create_future())
-        self._waiting.append(asked)
+        if self._is_closed:
+            raise sqlite3.ProgrammingError("the database is closed")
+        text = change.text(SQLITE)
+        answer: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Asked(text, text.parameters(values), answer))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_all(), name="changes")
-        return await asked.found
+        return await answer
 
     async def close(self) -> None:
         """Waits until all is done that was asked for, and the thread has ended."""
+        self._is_closed = True
         if self._committing is not None:
             await asyncio.wait([self._committing])
         await asyncio.to_thread(self._thread.close)
 
     async def _commit_all(self) -> None:
         while self._waiting:
-            async with self._alone():
-                asked, self._waiting = self._waiting, []
-                outcomes = await self._outcomes(asked)
-            for each, outcome in zip(asked, outcomes, strict=True):
-                each.settle(outcome)
+            async with self._writing():
+                batch = [asked for asked in self._waiting if not asked.answer.cancelled()]
+                self._waiting.clear()
+                outcomes = await self._outcomes(batch)
+            for asked, outcome in zip(batch, outcomes, strict=True):
+                asked.tell(outcome)
             for _ in range(_ROUNDS):
                 await asyncio.sleep(0)
 
-    async def _outcomes(self, asked: "Sequence[_Asked]") -> "Sequence[Rows | Exception]":
+    async def _outcomes(self, batch: "Sequence[_Asked]") -> "Sequence[Rows | Exception]":
         try:
-            return await self._thread.do(partial(_committed, asked))
+            return await self._thread.do(partial(_made, batch))
         except Exception as error:
-            return [error] * len(asked)
+            return [error] * len(batch)
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A change, and who waits for it."""
+    """A change that somebody waits for."""
 
-    change: Change
-    values: Values
-    found: "asyncio.Future[Rows]"
+    text: StatementText
+    parameters: Sequence[Any]
+    answer: "asyncio.Future[Rows]"
 
-    def settle(self, outcome: Rows | Exception) -> None:
-        """Says how it went."""
-        if self.found.done():
+    def make_on(self, connection: sqlite3.Connection) -> Rows:
+        """Makes the change in the connection's transaction."""
+        rows = connection.execute(self.text.text, self.parameters).fetchall()
+        return self.text.converted(rows)
+
+    def tell(self, outcome: Rows | Exception) -> None:
+        """Says how it went, if somebody still waits."""
+        if self.answer.done():
             return
         if isinstance(outcome, Exception):
-            self.found.set_exception(outcome)
+            self.answer.set_exception(outcome)
         else:
-            self.found.set_result(outcome)
-
-    def outcome(self, connection: sqlite3.Connection) -> Rows | Exception:
-        """Makes the change in the connection's transaction; raises what has ended that."""
-        text = self.change.for_sqlite
-        try:
-            parameters = text.parameters(self.values)
-            return text.converted(connection.execute(text.text, parameters).fetchall())
-        except Exception as error:
-            # SQLite takes one statement back, but all of them when the disk or the memory fails.
-            if not connection.in_transaction:
-                raise
-            return error
+            self.answer.set_result(outcome)
 
 
-def _committed(
-    asked: Sequence[_Asked], connection: sqlite3.Connection
-) -> Sequence[Rows | Exception]:
-    """Returns what became of each change; those that did not fail are durable."""
+def _made(batch: Sequence[_Asked], connection: sqlite3.Connection) -> Sequence[Rows | Exception]:
+    """Returns what became of each: together they are durable, or else each that did not fail is.
+
+    Raises `sqlite3.Error` if there can be no transaction now.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        outcomes = [each.outcome(connection) for each in asked]
+        rows = [asked.make_on(connection) for asked in batch]
         connection.execute("COMMIT")
-    finally:
-        # After a commit there is nothing to roll back.
+        return rows
+    except Exception as error:
         connection.rollback()
-    return outcomes
+        if len(batch) == 1:
+            return [error]
+    return [_made_alone(asked, connection) for asked in batch]
+
+
+def _made_alone(asked: _Asked, connection: sqlite3.Connection) -> Rows | Exception:
+    try:
+        [outcome] = _made([asked], connection)
+    except sqlite3.Error as error:
+        return error
+    return outcome

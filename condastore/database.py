@@ -25,12 +25,12 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
 from condastore.changes import Change, PostgresqlChanges, SqliteChanges
-from condastore.database_failures import connection_failures, explained, reaching
+from condastore.database_failures import connection_failures, explained, past_sqlalchemy
 from condastore.errors import ConfigurationError, DatabaseFull, DatabaseUnavailable, NotYet
 from condastore.faults import fault
 from condastore.files import move_file
 from condastore.migrations import HEAD
-from condastore.postgresql_driver import ping, postgresql_engine
+from condastore.postgresql_driver import ping_server, postgresql_engine
 from condastore.sqlite_driver import connect_for_changes, sqlite_engine
 from condastore.tables import Base
 from condastore.views import ConnectionView, Rows, SqliteReaders, Values, View
@@ -80,9 +80,9 @@ class Database:
         )
         self._views = SqliteReaders(self._url.database or "", _READERS) if self.is_sqlite else None
         self._changes = (
-            SqliteChanges(self._alone)
+            SqliteChanges(self._writing)
             if self.is_sqlite
-            else PostgresqlChanges(self._writer, self._alone)
+            else PostgresqlChanges(self._writer, self._writing)
         )
 
     generation = 0
@@ -191,14 +191,14 @@ class Database:
             async with self.read() as session:
                 await session.execute(select(1))
             return
-        await ping(self.dsn)
+        await ping_server(self.dsn)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session that is committed, durably, at the end of the block, or rolled back."""
         with self._explained():
             async with (
-                self._alone(),
+                self._writing(),
                 AsyncSession(self._writer, expire_on_commit=False) as session,
                 session.begin(),
             ):
@@ -206,12 +206,16 @@ class Database:
                 yield session
 
     async def change(self, change: Change, values: Values) -> Rows:
-        """Returns what a change says of the rows, if it does, as soon as it is durable."""
+        """Returns what a change says of the rows, if it does, as soon as it is durable.
+
+        If the database is lost before it answers, or this is cancelled, it may be made all the
+        same.
+        """
         with self._explained():
             return await self._changes.make(change, values)
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
+    async def _writing(self) -> AsyncIterator[None]:
         """What is written within the block has SQLite for itself."""
         async with self._write_lock:
             try:
@@ -250,7 +254,7 @@ class Database:
 
     async def _connect_session(self, session: AsyncSession) -> None:
         if not self.is_sqlite:
-            with reaching():
+            with past_sqlalchemy():
                 await session.connection()
 
     def _engine(self, *, readers: bool) -> AsyncEngine:

@@ -94,9 +94,8 @@ def explained() -> Iterator[None]:
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
-    """Raises `DatabaseUnavailable` where no connection can be made: such failures of asyncpg's come
-    as they are."""
+def past_sqlalchemy() -> Iterator[None]:
+    """Raises `DatabaseUnavailable` for the failures that `connection_failures` returns."""
     try:
         yield
     except connection_failures() as error:

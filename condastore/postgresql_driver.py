@@ -53,6 +53,8 @@ def _ping_what_was_idle(engine: Engine) -> None:
 
     @event.listens_for(engine, "checkout")
     def on_checkout(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        if connection.driver_connection.is_closed():
+            raise InvalidatePoolError
         # A new one has not been used.
         if time.monotonic() - record.info.get(_USED_AT, math.inf) < PING_AFTER_S:
             return
@@ -62,7 +64,7 @@ def _ping_what_was_idle(engine: Engine) -> None:
             raise InvalidatePoolError from error
 
 
-async def ping(dsn: str) -> None:
+async def ping_server(dsn: str) -> None:
     """Asks the server whether it answers, on a connection of its own; raises what asyncpg does if
     it doesn't."""
     import asyncpg

@@ -4,7 +4,7 @@ A statement is written with SQLAlchemy like any other; to find its text among th
 takes longer than many a statement runs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BindParameter
@@ -24,9 +24,12 @@ class StatementText:
         names: Sequence[str] = compiled.positiontup or ()
         binds: Mapping[str, BindParameter[Any]] = compiled.binds
         self._parameters = [(name, literals[name], _binder(binds[name], dialect)) for name in names]
-        self.width = len(statement.exported_columns)
-        readers = enumerate(_reader(column, dialect) for column in statement.exported_columns)
-        self._columns = [(index, reader) for index, reader in readers if reader is not None]
+        if compiled.insert_prefetch or compiled.update_prefetch:
+            raise ValueError("defaults that Python makes must be among the statement's values")
+        self._dialect = dialect
+        self._columns = list(statement.exported_columns)
+        self._readers: list[tuple[int, Callable[[Any], Any]]] | None = None
+        self.width = len(self._columns)
 
     def parameters(self, values: Mapping[str, Any]) -> list[Any]:
         """Returns the parameters as the driver takes them."""
@@ -36,22 +39,33 @@ class StatementText:
             parameters.append(value if bind is None else bind(value))
         return parameters
 
-    def converted(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
-        """Returns the driver's rows with the values that their columns stand for."""
-        return [self._converted(row) for row in rows] if self._columns else rows
+    def converted(
+        self, rows: Sequence[tuple[Any, ...]], types: Sequence[Any] = ()
+    ) -> Sequence[tuple[Any, ...]]:
+        """Returns the driver's rows with the values that their columns stand for.
 
-    def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        values = list(row)
-        for index, reader in self._columns:
-            values[index] = reader(values[index])
-        return tuple(values)
+        The types are those by which the driver calls the columns', if it does.
+        """
+        if self._readers is None:
+            self._readers = list(self._make_readers(types))
+        return [_read(row, self._readers) for row in rows] if self._readers else rows
+
+    def _make_readers(self, types: Sequence[Any]) -> Iterator[tuple[int, Callable[[Any], Any]]]:
+        for index, column in enumerate(self._columns):
+            kind = column.type.dialect_impl(self._dialect)
+            reader = kind.result_processor(self._dialect, types[index] if types else None)
+            if reader is not None:
+                yield index, reader
+
+
+def _read(
+    row: tuple[Any, ...], readers: Sequence[tuple[int, Callable[[Any], Any]]]
+) -> tuple[Any, ...]:
+    values = list(row)
+    for index, reader in readers:
+        values[index] = reader(values[index])
+    return tuple(values)
 
 
 def _binder(bind: BindParameter[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     return bind.type.dialect_impl(dialect).bind_processor(dialect)
-
-
-def _reader(column: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
-    kind = column.type.dialect_impl(dialect)
-    found: Callable[[Any], Any] | None = kind.result_processor(dialect, None)
-    return found

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from condastore.sqlite import SqliteThreads
+from condastore.sqlite_threads import SqliteThreads
 from condastore.statements import SQLITE, StatementText
 
 T = TypeVar("T")

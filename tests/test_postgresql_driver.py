@@ -1,5 +1,8 @@
 """Connections that broke while nobody used them."""
 
+import asyncio
+from threading import Thread
+
 import asyncpg
 import pytest
 from sqlalchemy import select
@@ -28,17 +31,46 @@ async def end_all_others(url: str) -> None:
         await connection.close()
 
 
-async def test_what_was_idle_is_tried_before_it_is_used(
-    postgresql: PostgreSQLServer, monkeypatch: pytest.MonkeyPatch
+def end_unnoticed(url: str) -> None:
+    """The same, and the event loop has no time to hear of it."""
+    thread = Thread(target=lambda: asyncio.run(end_all_others(url)))
+    thread.start()
+    thread.join()
+
+
+@pytest.fixture
+async def url(postgresql: PostgreSQLServer) -> str:
+    return await fresh(postgresql)
+
+
+async def test_one_that_is_known_to_have_ended_is_not_used(
+    url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = await fresh(postgresql)
+    monkeypatch.setattr("condastore.postgresql_driver.PING_AFTER_S", 60.0)
     async with opened(url) as database:
         await look(database)
         await end_all_others(url)
-        # What was in use a moment ago is not; then none of them is used again.
+        await asyncio.sleep(0.1)
+        await look(database)
+
+
+async def test_one_that_was_idle_is_tried_before_it_is_used(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condastore.postgresql_driver.PING_AFTER_S", 0.0)
+    async with opened(url) as database:
+        await look(database)
+        end_unnoticed(url)
+        await look(database)
+
+
+async def test_one_that_was_used_a_moment_ago_is_not_tried_and_fails_once(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condastore.postgresql_driver.PING_AFTER_S", 60.0)
+    async with opened(url) as database:
+        await asyncio.gather(*(look(database) for _ in range(5)))
+        end_unnoticed(url)
         with pytest.raises(DatabaseUnavailable):
             await look(database)
-        await look(database)
-        monkeypatch.setattr("condastore.postgresql_driver.PING_AFTER_S", 0.0)
-        await end_all_others(url)
-        await look(database)
+        await asyncio.gather(*(look(database) for _ in range(5)))
