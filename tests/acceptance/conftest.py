@@ -9,7 +9,7 @@ import pytest
 
 from devtools.localchannel.hostile import write_hostile
 from devtools.localchannel.server import ChannelServer, serve
-from tests.acceptance.harness import DATABASE_SERVER, Daemon, running
+from tests.acceptance.harness import DATABASE_SERVER, Daemon, forked_daemons, running
 from tests.wheels import add_wheel, served, write_index
 
 
@@ -18,6 +18,13 @@ def database_server(request: pytest.FixtureRequest) -> None:
     """With `--database postgresql`, what all daemons of these tests keep their rows on."""
     if request.config.getoption("database") == "postgresql":
         os.environ[DATABASE_SERVER] = request.getfixturevalue("postgresql").url()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_starts() -> Iterator[None]:
+    """Each of some hundred daemons would import the same for seconds."""
+    with forked_daemons():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,14 @@ import httpx
 
 from condastore.faults import STRUCK, VARIABLE
 from devtools.localchannel import make_channel
-from tests.acceptance.harness import Daemon, DaemonDied, assert_becomes_clean, eventually, is_clean
+from tests.acceptance.harness import (
+    Daemon,
+    DaemonDied,
+    assert_becomes_clean,
+    eventually,
+    forked_daemons,
+    is_clean,
+)
 from tests.acceptance.oracle import assert_sound
 from tests.acceptance.power import Disk, PoweredDaemon, disk
 from tests.acceptance.stories import (
@@ -211,6 +218,7 @@ def main() -> int:
         return 1
     cases = []
     with (
+        forked_daemons(),
         _databases(arguments.database) as new_database,
         tempfile.TemporaryDirectory(prefix="condastore-channels-") as directory,
         channels(Path(directory), small_channel()) as made,

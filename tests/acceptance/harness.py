@@ -11,17 +11,18 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import asyncpg
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
+from tests.acceptance.zygote import Forked, Zygote
 from tests.patience import PATIENCE_S, pauses
 
 T = TypeVar("T")
@@ -52,12 +53,14 @@ class DaemonDied(Exception):
 class Daemon:
     """One daemon on a data directory; it may be killed and started again."""
 
+    zygote: ClassVar[Zygote | None] = None
+
     def __init__(self, data: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.data = data
         self.arguments = arguments
         self.database_url = _given(arguments, DATABASE_URL) or database_of(data)
         self.env = env or {}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.url = ""
         self.token = ""
         # The daemon closes idle connections after a while; ours are younger when used again.
@@ -68,22 +71,10 @@ class Daemon:
     def start(self, **env: str) -> "Daemon":
         """Starts the daemon and waits until it serves. Raises `DaemonDied`."""
         self.data.mkdir(parents=True, exist_ok=True)
+        arguments = ["serve", f"--data={self.data}", *self.arguments, *self.defaults()]
         with self.output.open("ab") as output:
             began = output.tell()
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "condastore",
-                    "serve",
-                    f"--data={self.data}",
-                    *self.arguments,
-                    *self.defaults(),
-                ],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self.environment(**env),
-            )
+            self.process = self._launch(arguments, output, self.environment(**env))
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             # In this order: what a daemon says last is said when it has ended.
@@ -99,6 +90,14 @@ class Daemon:
                 raise DaemonDied(printed)
             time.sleep(0.01)
         raise DaemonDied(f"not ready after {PATIENCE_S} s:\n{printed}")
+
+    def _launch(
+        self, arguments: Sequence[str], output: BinaryIO, env: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes] | Forked":
+        if self.zygote is not None and self.zygote.suits(env):
+            return self.zygote.fork(arguments, output, env)
+        command = [sys.executable, "-m", "condastore", *arguments]
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env)
 
     def environment(self, **env: str) -> dict[str, str]:
         """Returns the environment that the daemon is started with."""
@@ -392,6 +391,16 @@ def is_clean(daemon: Daemon) -> bool:
 def assert_becomes_clean(daemon: Daemon) -> None:
     """Waits until the daemon has put everything away."""
     eventually(lambda: is_clean(daemon), what=lambda: f"{daemon.litter()} {daemon.orphans()}")
+
+
+@contextmanager
+def forked_daemons() -> Iterator[None]:
+    """Within the block daemons are forked from a zygote, where that makes no difference."""
+    with Zygote() as Daemon.zygote:
+        try:
+            yield
+        finally:
+            Daemon.zygote = None
 
 
 @contextmanager
