@@ -121,6 +121,11 @@ class Daemon:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal stopped it, such as that of a fault point."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     def kill(self) -> None:
         """kill -9."""
         assert self.process is not None

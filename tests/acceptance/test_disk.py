@@ -94,14 +94,14 @@ def harmless(channel: str, name: str) -> dict[str, Any]:
     return {"name": name, "channels": [channel], "dependencies": ["harmless"]}
 
 
-def refused(daemon: Daemon, channel: str) -> str:
+def refused(daemon: Daemon, channel: str, build_id: int = 1) -> str:
     """Everything that takes space is refused, with the same text, which is returned."""
     asked = [
         daemon.post(harmless(channel, "refused")),
         daemon.request("PUT", "/setting/", json={"conda_max_solve_time": 5}),
         daemon.request("POST", "/namespace/refused/"),
-        daemon.request("PUT", "/build/1/"),
-        daemon.request("POST", "/build/1/artifacts/CONSTRUCTOR_INSTALLER/"),
+        daemon.request("PUT", f"/build/{build_id}/"),
+        daemon.request("POST", f"/build/{build_id}/artifacts/CONSTRUCTOR_INSTALLER/"),
     ]
     assert [answer.status_code for answer in asked] == [507] * len(asked), [
         answer.text for answer in asked

@@ -117,6 +117,12 @@ def test_deleting_the_only_build_leaves_no_link_and_a_new_one_brings_it_back(
     assert daemon.data_of("/environment/default/lonely/")["current_build_id"] == again
 
 
+def memory_limits(daemon: Daemon) -> set[int]:
+    """Returns how much memory each engine may take."""
+    children = [int(line.split()[0]) for line in daemon.processes()]
+    return {resource.prlimit(pid, resource.RLIMIT_AS)[0] for pid in children}
+
+
 def test_a_build_that_runs_cannot_be_deleted(daemon: Daemon, hostile_directory: Path) -> None:
     go_on = threading.Event()
     with serve(hostile_directory, faults={"*repodata*": Fault(until=go_on)}) as server:
@@ -124,8 +130,7 @@ def test_a_build_that_runs_cannot_be_deleted(daemon: Daemon, hostile_directory: 
         eventually(lambda: server.requests)
         assert daemon.build(build_id)["status"] == "BUILDING"
         # What the solver reads can't take all of the machine's memory (I10).
-        children = [int(line.split()[0]) for line in daemon.processes()]
-        assert {resource.prlimit(pid, resource.RLIMIT_AS)[0] for pid in children} == {16 * 2**30}
+        eventually(lambda: memory_limits(daemon) == {16 * 2**30})
         answer = daemon.request("DELETE", f"/build/{build_id}/")
         assert answer.status_code == 400
         assert answer.json()["message"] == "cannot delete build since not finished building"

@@ -153,7 +153,7 @@ def test_F33_a_restart_of_postgresql_is_survived_wherever_a_build_is(
 def held_at(daemon: Daemon) -> str | None:
     """Waits until a daemon holds at a fault point, and returns which; None if all is done."""
     for _ in pauses():
-        if os.waitid(os.P_PID, daemon.pid, os.WSTOPPED | os.WNOHANG) is not None:
+        if daemon.is_stopped:
             return daemon.output.read_text().rpartition(STRUCK)[2].partition(":")[0]
         if not daemon.query("SELECT id FROM task WHERE state IN ('QUEUED', 'RUNNING')"):
             return None

@@ -271,7 +271,7 @@ def target(link: Path) -> str:
 
 def target_when_held(daemon: Daemon, link: Path) -> str:
     """Returns where a link leads to when a daemon next holds at a fault point."""
-    os.waitid(os.P_PID, daemon.pid, os.WSTOPPED)
+    eventually(lambda: daemon.is_stopped)
     return target(link)
 
 
