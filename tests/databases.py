@@ -12,6 +12,7 @@ from alembic import command
 from sqlalchemy import select, text
 from sqlalchemy.engine import Connection
 
+from condastore.changes import SqliteChanges
 from condastore.database import Database, epoch
 from condastore.migrations.upgrade import configuration
 from condastore.tasks import LEASE_S, TAKEOVER_S, TaskQueue
@@ -55,6 +56,16 @@ async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+async def traced(database: Database) -> list[str]:
+    """Returns a list that gets every statement of a SQLite database's changes from now on."""
+    statements: list[str] = []
+    assert isinstance(database._changes, SqliteChanges)
+    await database._changes._thread.do(
+        lambda connection: connection.set_trace_callback(statements.append)
+    )
+    return statements
 
 
 async def make_old(url: str, rows: Sequence[str]) -> None:

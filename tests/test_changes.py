@@ -17,7 +17,7 @@ from condastore.errors import DatabaseFull, DatabaseUnavailable
 from condastore.statements import SQLITE
 from condastore.tables import KeyValueStore, Task, TaskState
 from condastore.views import Rows, Statement
-from tests.databases import URLS, opened
+from tests.databases import URLS, opened, traced
 from tests.patience import PATIENCE_S
 
 _TABLE = cast(Table, KeyValueStore.__table__)
@@ -108,17 +108,13 @@ async def test_changes_and_sessions_take_turns(database: Database) -> None:
 
 
 async def test_those_who_wait_together_wait_for_the_disk_once(tmp_path: Path) -> None:
-    statements: list[str] = []
     async with opened(URLS["sqlite"](tmp_path)) as database:
 
         async def add_and_look(name: str) -> None:
             await add(database, name)
             assert name in kept_keys(database)
 
-        assert isinstance(database._changes, SqliteChanges)
-        await database._changes._thread.do(
-            lambda connection: connection.set_trace_callback(statements.append)
-        )
+        statements = await traced(database)
         async with asyncio.TaskGroup() as group, database.write():
             # They wait together for the end of this transaction.
             for number in range(50):

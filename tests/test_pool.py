@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import OperationalError
 
-from condastore.changes import SqliteChanges
 from condastore.database import Database
 from condastore.errors import DatabaseUnavailable
 from condastore.pool import DEADLY, GiveUp, Pool, Retry, Run, Stop, Work
 from condastore.tables import Task, TaskState
 from condastore.tasks import Claim, Recovery, TaskQueue, enqueue
-from tests.databases import URLS, lasting, opened
+from tests.databases import URLS, lasting, opened, traced
 from tests.patience import PATIENCE_S
 
 Handler = Callable[[Run], Awaitable[dict[str, Any] | None]]
@@ -830,13 +829,9 @@ async def test_a_lane_can_be_made_larger_and_smaller(database: Database, stage: 
 async def test_the_end_of_a_task_and_the_next_claim_wait_for_the_disk_together(
     tmp_path: Path, stage: Stage
 ) -> None:
-    statements: list[str] = []
     async with opened(URLS["sqlite"](tmp_path)) as database:
         ids = await add(database, None, 40)
-        assert isinstance(database._changes, SqliteChanges)
-        await database._changes._thread.do(
-            lambda connection: connection.set_trace_callback(statements.append)
-        )
+        statements = await traced(database)
         async with at_work(pool_of(database, {"build": stage.work()}, size=4)):
             assert await ended(database, *ids) == [TaskState.DONE] * 40
     # It would be 80 if each waited by itself.
